@@ -1,0 +1,73 @@
+//! bincode with a limit and without leftovers.
+//!
+//! Every message that is not on the hot path goes through these two functions and no other: a size limit that holds
+//! for the encoded form and for what decoding may allocate, and trailing bytes refused.
+
+use bincode::config::{self, Configuration, Limit, LittleEndian, Varint};
+use serde::{Deserialize, Serialize};
+
+/// The largest encoded message, in bytes: one control packet or one frame that carries a message.
+pub const MAX_MESSAGE: usize = 4 << 20;
+
+type Config = Configuration<LittleEndian, Varint, Limit<MAX_MESSAGE>>;
+
+const fn config() -> Config {
+    config::standard().with_limit::<MAX_MESSAGE>()
+}
+
+/// Why a message could not be encoded or decoded.
+#[derive(Debug, thiserror::Error)]
+pub enum CodecError {
+    /// The value does not fit [`MAX_MESSAGE`] or cannot be represented.
+    #[error("message cannot be encoded: {0}")]
+    Encode(#[from] bincode::error::EncodeError),
+    /// The bytes are not such a message.
+    #[error("message cannot be decoded: {0}")]
+    Decode(#[from] bincode::error::DecodeError),
+    /// The message is followed by bytes that do not belong to it.
+    #[error("{0} bytes after the end of the message")]
+    Trailing(usize),
+    /// The bytes are longer than [`MAX_MESSAGE`].
+    #[error("message of {0} bytes is over the limit of {MAX_MESSAGE}")]
+    TooLong(usize),
+}
+
+/// Encodes `value` at the end of `out`.
+///
+/// # Errors
+/// [`CodecError::Encode`] or [`CodecError::TooLong`]; `out` is then as it was.
+pub fn encode_into<T: Serialize + ?Sized>(value: &T, out: &mut Vec<u8>) -> Result<(), CodecError> {
+    let start = out.len();
+    let done = bincode::serde::encode_into_std_write(value, out, config());
+    let written = out.len() - start;
+    match done {
+        Ok(_) if written <= MAX_MESSAGE => Ok(()),
+        Ok(_) => {
+            out.truncate(start);
+            Err(CodecError::TooLong(written))
+        }
+        Err(error) => {
+            out.truncate(start);
+            Err(error.into())
+        }
+    }
+}
+
+/// Encodes `value` into a new vector. Errors as [`encode_into`].
+pub fn encode<T: Serialize + ?Sized>(value: &T) -> Result<Vec<u8>, CodecError> {
+    let mut out = Vec::with_capacity(64);
+    encode_into(value, &mut out)?;
+    Ok(out)
+}
+
+/// Decodes exactly one message that fills `bytes`; strings and byte slices of `T` may borrow from it.
+///
+/// # Errors
+/// [`CodecError::Decode`], [`CodecError::Trailing`] or [`CodecError::TooLong`].
+pub fn decode<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, CodecError> {
+    if bytes.len() > MAX_MESSAGE {
+        return Err(CodecError::TooLong(bytes.len()));
+    }
+    let (value, used) = bincode::serde::borrow_decode_from_slice(bytes, config())?;
+    if used == bytes.len() { Ok(value) } else { Err(CodecError::Trailing(bytes.len() - used)) }
+}

@@ -1,0 +1,168 @@
+//! Waiting and waking across processes: poll a little, then sleep on a shared futex word.
+//!
+//! The word of a sleep/wake pair is 0 while its owner is awake; while it sleeps, or is about to, the word says what for:
+//! data to read or room to write. The sleeper stores that, fences, looks once more, and only then sleeps; the waker
+//! publishes, fences, and looks at the word. One of the two always sees the other, so no wake-up is lost, and nobody
+//! pays a system call when nobody sleeps, or when the sleeper waits for something else.
+//!
+//! The futex calls are the shared form: the `PRIVATE` form does not reach another process.
+
+use std::time::{Duration, Instant};
+
+use rustix::thread::futex;
+
+use crate::sync::{AtomicU32, Ordering, fence};
+
+const AWAKE: u32 = 0;
+
+/// What a thread sleeps for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u32)]
+pub enum SleepFor {
+    /// Something to read.
+    Data = 1,
+    /// Room to write.
+    Room = 2,
+}
+
+/// How long to poll before sleeping, and the longest single sleep.
+#[derive(Debug, Clone, Copy)]
+pub struct Patience {
+    /// Poll with `sched_yield` in between for this long. Measured: 0.5 µs across cores against 55 µs for a sleep.
+    pub poll: Duration,
+    /// Sleep at most this long before looking around again (a guard against a peer that ruins the word).
+    pub slice: Duration,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self { poll: Duration::from_micros(20), slice: Duration::from_secs(1) }
+    }
+}
+
+/// How one wait ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Waited {
+    /// The condition holds.
+    Ready,
+    /// One slice is over, or somebody woke us, and the condition does not hold yet.
+    Look,
+}
+
+/// Waits until `ready` holds, for one polling time and at most one slice of sleep.
+///
+/// `ready` may fail; its error ends the wait.
+///
+/// # Errors
+/// Whatever `ready` returns.
+#[cfg(not(loom))]
+pub fn wait<E>(
+    word: &AtomicU32,
+    what: SleepFor,
+    patience: Patience,
+    mut ready: impl FnMut() -> Result<bool, E>,
+) -> Result<Waited, E> {
+    if ready()? {
+        return Ok(Waited::Ready);
+    }
+    if !patience.poll.is_zero() {
+        let start = Instant::now();
+        loop {
+            std::thread::yield_now();
+            if ready()? {
+                return Ok(Waited::Ready);
+            }
+            if start.elapsed() >= patience.poll {
+                break;
+            }
+        }
+    }
+    announce_sleep(word, what);
+    let done = ready();
+    if !matches!(done, Ok(false)) {
+        word.store(AWAKE, Ordering::Relaxed);
+        return done.map(|_| Waited::Ready);
+    }
+    let _ = sleep_on(word, what as u32, patience.slice);
+    word.store(AWAKE, Ordering::Relaxed);
+    if ready()? { Ok(Waited::Ready) } else { Ok(Waited::Look) }
+}
+
+/// The sleeper's half of the pair: call, look once more at the condition, then sleep.
+pub fn announce_sleep(word: &AtomicU32, what: SleepFor) {
+    word.store(what as u32, Ordering::Relaxed);
+    // SYNC(sleep): pairs with the fence in `needs_wake`: either the waker sees us or we see what it published.
+    fence(Ordering::SeqCst);
+}
+
+/// The waker's half of the pair: call after publishing; if it returns true, the sleeper has to be woken.
+pub fn needs_wake(word: &AtomicU32, what: SleepFor) -> bool {
+    // SYNC(sleep): pairs with the fence in `announce_sleep`.
+    fence(Ordering::SeqCst);
+    word.load(Ordering::Relaxed) == what as u32
+}
+
+/// Wakes the owner of `word` if it sleeps for `what`; returns whether a system call was made.
+#[cfg(not(loom))]
+pub fn wake(word: &AtomicU32, what: SleepFor) -> bool {
+    if !needs_wake(word, what) {
+        return false;
+    }
+    word.store(AWAKE, Ordering::Relaxed);
+    let _ = futex::wake(word, futex::Flags::empty(), 1);
+    true
+}
+
+/// Wakes the owner of `word` whatever the word says: for events that must get through to a thread whose word a
+/// hostile peer may have overwritten.
+#[cfg(not(loom))]
+pub fn wake_always(word: &AtomicU32) {
+    word.store(AWAKE, Ordering::Relaxed);
+    let _ = futex::wake(word, futex::Flags::empty(), i32::MAX as u32);
+}
+
+#[cfg(not(loom))]
+fn timespec(d: Duration) -> futex::Timespec {
+    futex::Timespec {
+        tv_sec: i64::try_from(d.as_secs()).unwrap_or(i64::MAX),
+        tv_nsec: d.subsec_nanos().into(),
+    }
+}
+
+/// Sleeps while `word` is `value`, for at most `limit`.
+///
+/// # Errors
+/// What `futex(2)` says: `EAGAIN` (the word had another value), `ETIMEDOUT`, `EINTR`.
+#[cfg(not(loom))]
+pub fn sleep_on(word: &AtomicU32, value: u32, limit: Duration) -> rustix::io::Result<()> {
+    futex::wait(word, futex::Flags::empty(), value, Some(&timespec(limit)))
+}
+
+/// Sleeps while `word` is `value`, until woken with a mask that shares a bit with `mask`, or until `deadline` passes
+/// (`CLOCK_MONOTONIC`, absolute, as `FUTEX_WAIT_BITSET` has it).
+///
+/// # Errors
+/// As [`sleep_on`].
+#[cfg(not(loom))]
+pub fn sleep_on_mask(
+    word: &AtomicU32,
+    value: u32,
+    mask: std::num::NonZeroU32,
+    limit: Duration,
+) -> rustix::io::Result<()> {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    let nanos = i64::from(limit.subsec_nanos()) + now.tv_nsec;
+    let until = futex::Timespec {
+        tv_sec: now.tv_sec
+            + i64::try_from(limit.as_secs()).unwrap_or(1 << 30)
+            + nanos / 1_000_000_000,
+        tv_nsec: nanos % 1_000_000_000,
+    };
+    futex::wait_bitset(word, futex::Flags::empty(), value, Some(&until), mask)
+}
+
+/// Wakes up to `count` sleepers of [`sleep_on_mask`] whose mask shares a bit with `mask`.
+#[cfg(not(loom))]
+pub fn wake_mask(word: &AtomicU32, count: u32, mask: std::num::NonZeroU32) {
+    let _ = futex::wake_bitset(word, futex::Flags::empty(), count, mask);
+}

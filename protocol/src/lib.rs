@@ -1,0 +1,59 @@
+//! What httpd and a Python worker say to each other, and how: no httpd, no Python, all of it testable alone.
+//!
+//! # Trust
+//!
+//! *A worker is hostile from the moment its interpreter starts; its region, its sockets and its exit status are
+//! attacker input.* The httpd child is likewise not trusted by the supervisor beyond what its uid may ask. So:
+//!
+//! 1. No reference ever points at shared bytes: they are reached by atomics and by raw copies only ([`shm`]).
+//! 2. Every side keeps its own indices in private memory and publishes copies ([`ring`]).
+//! 3. What is read from the peer is copied out first, then validated, then used; every length is bounded.
+//! 4. No lock lives in shared memory, and no loop waits on the peer without a bound or a [`lane::Guard`].
+//! 5. Regions are sealed memfds: a peer can scribble on them, never resize them.
+//!
+//! # Map
+//!
+//! | module | what lives there |
+//! |---|---|
+//! | [`shm`] | sealed memfds and their mappings: the crate's only `unsafe` |
+//! | [`futex`] | shared futex calls and the poll-then-sleep wait |
+//! | [`ring`] | one-writer one-reader byte ring |
+//! | [`region`] | layout of a region, ready bitmaps, claim words |
+//! | [`page`] | layout of a pool page: doorbell and worker slots |
+//! | [`lane`] | a lane's two rings as a channel of frames |
+//! | [`frame`] | frame headers and their kinds |
+//! | [`message`] | what frames carry: `Enter`, `Leave`, calls, replies, changes |
+//! | [`fields`] | the request's field list, written once |
+//! | [`table`] | header-like tables on the wire |
+//! | [`wire`] | the bounded hand-written codec of the hot path |
+//! | [`codec`] | bincode with limits, for everything else |
+//! | [`control`] | messages on the supervisor's sockets |
+//! | [`seqpacket`] | those sockets, with descriptors |
+//! | [`codes`] | the stable log codes |
+
+#![deny(unsafe_code)]
+
+pub mod codec;
+pub mod codes;
+pub mod control;
+pub mod fields;
+pub mod frame;
+pub mod futex;
+pub mod lane;
+pub mod message;
+#[cfg(any(test, feature = "mock"))]
+pub mod mock;
+pub mod page;
+pub mod region;
+pub mod ring;
+pub mod seqpacket;
+pub mod shm;
+pub mod sync;
+pub mod table;
+pub mod wire;
+
+/// The version of everything in this crate that two processes must agree on.
+///
+/// It is part of the region header, of the control socket's `Hello`, and of a worker's `Ready`; both sides refuse
+/// another number with [`codes::VERSION_MISMATCH`].
+pub const PROTOCOL_VERSION: u32 = 1;
