@@ -72,4 +72,12 @@ codes! {
     BAD_DESCRIPTOR "VIV0027" "a worker sent a file that cannot be served";
     /// Python text: traceback lines, log calls, output within a request.
     PYTHON "VIV0030" "what a handler wrote to the log";
+    /// The supervisor's own configuration file is wrong or unreadable.
+    SUPERVISOR_CONFIG "VIV0040" "the supervisor's configuration file is wrong";
+    /// The supervisor has taken a new configuration.
+    CONFIGURED "VIV0041" "the supervisor has taken a configuration";
+    /// The supervisor has run into one of its own limits or the system's.
+    SUPERVISOR_LIMIT "VIV0042" "a limit of the supervisor or of the system is reached";
+    /// The supervisor cannot go on.
+    SUPERVISOR_FAILED "VIV0043" "the supervisor cannot go on";
 }

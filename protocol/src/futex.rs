@@ -7,8 +7,9 @@
 //!
 //! The futex calls are the shared form: the `PRIVATE` form does not reach another process.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+#[cfg(not(loom))]
 use rustix::thread::futex;
 
 use crate::sync::{AtomicU32, Ordering, fence};
@@ -60,13 +61,29 @@ pub fn wait<E>(
     word: &AtomicU32,
     what: SleepFor,
     patience: Patience,
+    ready: impl FnMut() -> Result<bool, E>,
+) -> Result<Waited, E> {
+    wait_watching(word, what, patience, ready, || Ok(()))
+}
+
+/// [`wait`], with a last look at whatever [`wake_always`] announces: `watch` is called once, after the sleep has been
+/// announced and before it begins. What is looked at only earlier can change unnoticed for a whole slice.
+///
+/// # Errors
+/// Whatever `ready` or `watch` returns.
+#[cfg(not(loom))]
+pub fn wait_watching<E>(
+    word: &AtomicU32,
+    what: SleepFor,
+    patience: Patience,
     mut ready: impl FnMut() -> Result<bool, E>,
+    watch: impl FnOnce() -> Result<(), E>,
 ) -> Result<Waited, E> {
     if ready()? {
         return Ok(Waited::Ready);
     }
     if !patience.poll.is_zero() {
-        let start = Instant::now();
+        let start = std::time::Instant::now();
         loop {
             std::thread::yield_now();
             if ready()? {
@@ -78,11 +95,12 @@ pub fn wait<E>(
         }
     }
     announce_sleep(word, what);
-    let done = ready();
+    let done = ready().and_then(|ready| if ready { Ok(true) } else { watch().map(|()| false) });
     if !matches!(done, Ok(false)) {
         word.store(AWAKE, Ordering::Relaxed);
         return done.map(|_| Waited::Ready);
     }
+    // Whatever ends the sleep (a wake, the time, a signal, another value in the word), the answer is to look again.
     let _ = sleep_on(word, what as u32, patience.slice);
     word.store(AWAKE, Ordering::Relaxed);
     if ready()? { Ok(Waited::Ready) } else { Ok(Waited::Look) }
@@ -102,6 +120,14 @@ pub fn needs_wake(word: &AtomicU32, what: SleepFor) -> bool {
     word.load(Ordering::Relaxed) == what as u32
 }
 
+/// The first half of [`wake_always`]: makes a thread that is about to sleep on `word` look again. Whoever the flag
+/// was set for either sees it after [`announce_sleep`], or has its word changed under it and does not fall asleep.
+pub fn announce_event(word: &AtomicU32) {
+    // SYNC(event): pairs with the fence in `announce_sleep`.
+    fence(Ordering::SeqCst);
+    word.store(AWAKE, Ordering::Relaxed);
+}
+
 /// Wakes the owner of `word` if it sleeps for `what`; returns whether a system call was made.
 #[cfg(not(loom))]
 pub fn wake(word: &AtomicU32, what: SleepFor) -> bool {
@@ -113,11 +139,14 @@ pub fn wake(word: &AtomicU32, what: SleepFor) -> bool {
     true
 }
 
-/// Wakes the owner of `word` whatever the word says: for events that must get through to a thread whose word a
-/// hostile peer may have overwritten.
+/// Wakes the owner of `word` whatever the word says: for events (set a flag first) that must get through to a thread
+/// whose word a hostile peer may have overwritten. The thread looks at the flag in [`wait_watching`].
+///
+/// A peer that maps the word can even move its sleeper to another futex (`FUTEX_REQUEUE`): then the wake finds nobody,
+/// and the slice ends the sleep.
 #[cfg(not(loom))]
 pub fn wake_always(word: &AtomicU32) {
-    word.store(AWAKE, Ordering::Relaxed);
+    announce_event(word);
     let _ = futex::wake(word, futex::Flags::empty(), i32::MAX as u32);
 }
 
@@ -138,8 +167,7 @@ pub fn sleep_on(word: &AtomicU32, value: u32, limit: Duration) -> rustix::io::Re
     futex::wait(word, futex::Flags::empty(), value, Some(&timespec(limit)))
 }
 
-/// Sleeps while `word` is `value`, until woken with a mask that shares a bit with `mask`, or until `deadline` passes
-/// (`CLOCK_MONOTONIC`, absolute, as `FUTEX_WAIT_BITSET` has it).
+/// Sleeps while `word` is `value`, until woken with a mask that shares a bit with `mask`, for at most `limit`.
 ///
 /// # Errors
 /// As [`sleep_on`].
@@ -150,6 +178,7 @@ pub fn sleep_on_mask(
     mask: std::num::NonZeroU32,
     limit: Duration,
 ) -> rustix::io::Result<()> {
+    // FUTEX_WAIT_BITSET takes a point in time, not a length.
     let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
     let nanos = i64::from(limit.subsec_nanos()) + now.tv_nsec;
     let until = futex::Timespec {

@@ -9,6 +9,7 @@
 //! for room, and any receive that has to wait, wakes by itself first.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::frame::{HEADER_LEN, Header, HeaderError, Kind};
 use crate::futex::{self, Patience, SleepFor, Waited};
@@ -18,13 +19,17 @@ use crate::shm::ShmRing;
 use crate::sync::AtomicU32;
 
 /// Whether a thread should go on waiting for its peer.
+///
+/// A flag that a guard looks at is noticed at once if whoever sets it then calls [`futex::wake_always`] on the waiting
+/// side's word; otherwise when the slice is over.
 pub trait Guard {
     /// Why waiting has no more sense.
     type Stop;
-    /// Called before and after every sleep, at least once a slice.
+    /// Called before every wait, once more after the sleep was announced, after every sleep, and every few frames
+    /// of a peer that never lets us wait.
     ///
     /// # Errors
-    /// The reason to stop.
+    /// The reason to stop. What the peer published before it died is still received: see [`Channel::recv`].
     fn check(&mut self) -> Result<(), Self::Stop>;
 }
 
@@ -68,7 +73,20 @@ pub struct Channel {
     /// Something was published that the peer was not woken for.
     unannounced: bool,
     patience: Patience,
+    /// Headers received.
+    frames: u32,
+    /// Our index in the receiving ring when the guard first said stop.
+    stopped_at: Option<u32>,
 }
+
+/// The guard is asked after this many frames even if there was nothing to wait for.
+const GUARD_EVERY: u32 = 64;
+/// After this many looks in a row for which nothing had changed, waiting slows down.
+const FRUITLESS: u32 = 64;
+/// How long a wait that was woken for nothing too often naps before the next look.
+const NAP: Duration = Duration::from_millis(1);
+/// A payload buffer grows in steps of this, as the bytes arrive: a claimed length alone costs nothing.
+const STEP: usize = 64 << 10;
 
 impl Channel {
     fn new(region: Arc<Region>, lane: u32, side: Side, conversation: u32) -> Self {
@@ -87,6 +105,8 @@ impl Channel {
             unread: 0,
             unannounced: false,
             patience: Patience::default(),
+            frames: 0,
+            stopped_at: None,
         }
     }
 
@@ -232,17 +252,26 @@ impl Channel {
                 self.wake();
                 // Wait for a good part of the ring, so that a large body moves in few wake-ups.
                 let want = (self.tx.capacity() / 4).min(u32::try_from(bytes.len()).unwrap_or(u32::MAX));
-                self.wait_for(SleepFor::Room, guard, |c| Ok(c.tx.space(want)? >= want))?;
+                self.wait_for(SleepFor::Room, want, guard)?;
             }
         }
         Ok(())
     }
 
+    /// How many bytes there are of what we wait for.
+    fn level(&mut self, what: SleepFor, want: u32) -> Result<u32, BadIndex> {
+        match what {
+            SleepFor::Data => self.rx.available(want),
+            SleepFor::Room => self.tx.space(want),
+        }
+    }
+
+    /// Waits until `want` bytes can be read or written.
     fn wait_for<G: Guard>(
         &mut self,
         what: SleepFor,
+        want: u32,
         guard: &mut G,
-        mut ready: impl FnMut(&mut Self) -> Result<bool, BadIndex>,
     ) -> Result<(), LaneError<G::Stop>> {
         // The word lives as long as the region; the clone lets the closure borrow the rings mutably.
         let region = Arc::clone(&self.region);
@@ -251,14 +280,49 @@ impl Channel {
             Side::Guest => region.guest_word(self.lane),
         };
         let mut patience = self.patience;
+        let (mut level, mut fruitless) = (0, 0);
         loop {
-            guard.check().map_err(LaneError::Stopped)?;
-            match futex::wait(word, what, patience, || ready(self))? {
-                Waited::Ready => return Ok(()),
-                // Polling is for the first moments only.
-                Waited::Look => patience.poll = std::time::Duration::ZERO,
+            let waited = guard.check().map_err(LaneError::Stopped).and_then(|()| {
+                let ready = || Ok(self.level(what, want)? >= want);
+                futex::wait_watching(word, what, patience, ready, || {
+                    guard.check().map_err(LaneError::Stopped)
+                })
+            });
+            match waited {
+                Ok(Waited::Ready) => return Ok(()),
+                Ok(Waited::Look) => {}
+                Err(LaneError::Stopped(stop)) => {
+                    // What it wrote before it died may have come after our last look.
+                    let there = what == SleepFor::Data && self.level(what, want)? >= want;
+                    return if there && self.may_drain() {
+                        Ok(())
+                    } else {
+                        Err(LaneError::Stopped(stop))
+                    };
+                }
+                Err(error) => return Err(error),
+            }
+            // Polling is for the first moments only.
+            patience.poll = Duration::ZERO;
+            // A peer that keeps changing our word, or keeps waking us, gets us to look but not to spin.
+            let now = self.level(what, want)?;
+            if now != level {
+                (level, fruitless) = (now, 0);
+            } else {
+                fruitless += 1;
+                if fruitless >= FRUITLESS {
+                    std::thread::sleep(NAP);
+                }
             }
         }
+    }
+
+    /// After the guard said stop: whether what is in the ring may be what the peer wrote before it died, which is one
+    /// ring full at most.
+    fn may_drain(&mut self) -> bool {
+        let now = self.rx.position();
+        let since = *self.stopped_at.get_or_insert(now);
+        now.wrapping_sub(since) <= self.rx.capacity()
     }
 
     /// Gives room back to the peer, and wakes it if it may be waiting for a good part of the ring.
@@ -294,18 +358,26 @@ impl Channel {
 
     /// The next header; wakes the peer for what it was sent, then waits.
     ///
+    /// When the guard says stop, what is in the ring already is still received, up to one ring full: a peer that sends
+    /// its last frame and ends loses nothing, and one that never stops sending is cut off.
+    ///
     /// # Errors
     /// [`LaneError`].
     pub fn recv<G: Guard>(&mut self, guard: &mut G) -> Result<Header, LaneError<G::Stop>> {
+        self.frames = self.frames.wrapping_add(1);
+        if self.frames.is_multiple_of(GUARD_EVERY)
+            && let Err(stop) = guard.check()
+            && !self.may_drain()
+        {
+            return Err(LaneError::Stopped(stop));
+        }
         loop {
             if let Some(header) = self.try_recv()? {
                 return Ok(header);
             }
             self.publish();
             self.wake();
-            self.wait_for(SleepFor::Data, guard, |c| {
-                Ok(c.rx.available(HEADER_LEN as u32)? as usize >= HEADER_LEN)
-            })?;
+            self.wait_for(SleepFor::Data, HEADER_LEN as u32, guard)?;
         }
     }
 
@@ -345,7 +417,7 @@ impl Channel {
                 if self.rx.release() {
                     futex::wake(self.peer_word(), SleepFor::Room);
                 }
-                self.wait_for(SleepFor::Data, guard, |c| Ok(c.rx.available(1)? >= 1))?;
+                self.wait_for(SleepFor::Data, 1, guard)?;
             }
         }
         Ok(())
@@ -361,12 +433,53 @@ impl Channel {
         guard: &mut G,
     ) -> Result<(), LaneError<G::Stop>> {
         buffer.clear();
-        // The length was checked against the kind's limit when the header was decoded.
-        buffer.resize(self.unread as usize, 0);
-        self.read_exact(buffer, guard)
+        while self.unread > 0 {
+            let at = buffer.len();
+            buffer.resize(at + (self.unread as usize).min(STEP), 0);
+            self.read_exact(&mut buffer[at..], guard)?;
+        }
+        Ok(())
+    }
+
+    /// Reads the rest of the current frame's payload and forgets it.
+    ///
+    /// # Errors
+    /// [`LaneError`].
+    pub fn discard_payload<G: Guard>(&mut self, guard: &mut G) -> Result<(), LaneError<G::Stop>> {
+        let mut waste = [0; 4096];
+        while self.unread > 0 {
+            let len = waste.len().min(self.unread as usize);
+            self.read_exact(&mut waste[..len], guard)?;
+        }
+        Ok(())
+    }
+
+    /// Worker: sends the last `Leave`, waiting for room if needed, and ends the conversation as [`Channel::leave`] does.
+    ///
+    /// # Errors
+    /// [`LaneError`]; then the lane has not been given back.
+    pub fn finish<G: Guard>(
+        mut self,
+        rid: u32,
+        leave: &[u8],
+        me: Owner,
+        guard: &mut G,
+    ) -> Result<(), LaneError<G::Stop>> {
+        let need = leave.len().saturating_add(HEADER_LEN);
+        if need > self.tx.capacity() as usize {
+            return Err(LaneError::TooLong(leave.len()));
+        }
+        while !self.try_stage(Kind::Leave, 0, 1, rid, &[leave])? {
+            self.publish();
+            self.wake();
+            self.wait_for(SleepFor::Room, need as u32, guard)?;
+        }
+        self.leave(me);
+        Ok(())
     }
 
     /// Worker: ends the conversation: releases the lane, makes the last frame (staged, not published) visible, wakes.
+    /// The lane must not be released after its last frame became visible: httpd may have offered it again by then.
     pub fn leave(mut self, me: Owner) {
         self.rx.release();
         self.region.release(self.lane, me);
@@ -374,3 +487,6 @@ impl Channel {
         self.wake();
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -13,17 +13,19 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use std::time::Duration;
 
 use crate::PROTOCOL_VERSION;
+use crate::doorbell::Doorbell;
 use crate::futex;
 use crate::region::{MAX_WORKERS, RegionError};
 use crate::shm::Mapping;
-use crate::sync::{AtomicU32, Ordering, fence};
+use crate::sync::{AtomicU32, Ordering};
 
 const MAGIC: u64 = u64::from_le_bytes(*b"VIVPAGE\x01");
 const SIZE: usize = 8192;
-const DOORBELL: usize = 64;
+const BELL: usize = 64;
 const SLEEPERS: usize = 128;
 const SLOTS: usize = 256;
 const SLOT_LEN: usize = 64;
+const ALL: u32 = i32::MAX as u32;
 
 /// A mapped pool page.
 #[derive(Debug)]
@@ -64,8 +66,12 @@ impl PoolPage {
         Ok(Self { mapping })
     }
 
-    fn doorbell(&self) -> &AtomicU32 {
-        self.mapping.u32(DOORBELL)
+    fn bell(&self) -> &AtomicU32 {
+        self.mapping.u32(BELL)
+    }
+
+    fn doorbell(&self) -> Doorbell<'_> {
+        Doorbell { bell: self.bell(), sleepers: self.sleepers() }
     }
 
     fn sleepers(&self) -> &AtomicU32 {
@@ -80,41 +86,42 @@ impl PoolPage {
     /// Wakes one idle thread that may take the lane just offered: of any worker, or of the one in `slot`.
     /// Costs no system call when nobody sleeps; returns whether one was made.
     pub fn ring(&self, slot: Option<u8>) -> bool {
-        // SYNC(doorbell): pairs with the fence in `sleep`: either we see the sleeper or it sees the ready bit.
-        fence(Ordering::SeqCst);
-        let sleepers = slot.map_or_else(|| self.sleepers(), |s| self.slot_sleepers(s));
-        if sleepers.load(Ordering::Relaxed) == 0 {
+        let counter = slot.map_or_else(|| self.sleepers(), |s| self.slot_sleepers(s));
+        if !Doorbell::someone(counter) {
             return false;
         }
-        self.doorbell().fetch_add(1, Ordering::Release);
-        // Slots that are 32 apart share a mask bit: then all who share it are woken, and look.
+        self.doorbell().change();
         let (count, mask) = match slot {
             None => (1, NonZeroU32::MAX),
-            Some(s) if u32::from(s) < 32 => (1, mask(s)),
-            Some(s) => (i32::MAX as u32, mask(s)),
+            // Slots that are 32 apart share a mask bit: if both have sleepers, all are woken, and look.
+            Some(s) if Doorbell::someone(self.slot_sleepers(s ^ 32)) => (ALL, mask(s)),
+            Some(s) => (1, mask(s)),
         };
-        futex::wake_mask(self.doorbell(), count, mask);
+        futex::wake_mask(self.bell(), count, mask);
         true
     }
 
     /// Wakes every idle thread of the pool, sleeping by its own account or not.
     pub fn ring_all(&self) {
-        self.doorbell().fetch_add(1, Ordering::Release);
-        futex::wake_mask(self.doorbell(), i32::MAX as u32, NonZeroU32::MAX);
+        self.doorbell().change();
+        futex::wake_mask(self.bell(), ALL, NonZeroU32::MAX);
     }
 
     /// Worker: sleeps until rung, at most `limit`; not at all if `ready` says there is something to do.
+    ///
+    /// `ready` must look at everything that somebody may ring for: offered lanes ([`crate::region::Region::any_ready`]
+    /// of every region), and also whatever [`PoolPage::ring_all`] announces, such as "stop". What is looked at only
+    /// before this call can change unnoticed for `limit`.
+    ///
+    /// A wake is for one thread: a thread that was woken and then finds more than the one lane that it takes, or does
+    /// not take any because it is to stop, rings again, so that no lane waits beside an idle thread.
     pub fn sleep(&self, slot: u8, limit: Duration, ready: impl FnOnce() -> bool) {
-        let seen = self.doorbell().load(Ordering::Acquire);
-        self.sleepers().fetch_add(1, Ordering::Relaxed);
-        self.slot_sleepers(slot).fetch_add(1, Ordering::Relaxed);
-        // SYNC(doorbell): pairs with the fence in `ring`.
-        fence(Ordering::SeqCst);
+        let counter = self.slot_sleepers(slot);
+        let seen = self.doorbell().prepare(counter);
         if !ready() {
-            let _ = futex::sleep_on_mask(self.doorbell(), seen, mask(slot), limit);
+            let _ = futex::sleep_on_mask(self.bell(), seen, mask(slot), limit);
         }
-        self.slot_sleepers(slot).fetch_sub(1, Ordering::Relaxed);
-        self.sleepers().fetch_sub(1, Ordering::Relaxed);
+        self.doorbell().awake(counter);
     }
 
     /// Supervisor: takes a dead worker's sleepers off the count.
@@ -123,3 +130,6 @@ impl PoolPage {
         self.sleepers().fetch_sub(gone, Ordering::Relaxed);
     }
 }
+
+#[cfg(test)]
+mod tests;

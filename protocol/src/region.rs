@@ -24,14 +24,14 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
 use crate::PROTOCOL_VERSION;
+use crate::claim;
+pub use crate::claim::{Claim, MAX_WORKERS, Owner};
 use crate::shm::{MapError, Mapping, ShmRing};
 use crate::sync::{AtomicU32, AtomicU64, Ordering};
 
 const MAGIC: u64 = u64::from_le_bytes(*b"VIVREGN\x01");
 /// The most lanes a region may have.
 pub const MAX_LANES: u32 = 512;
-/// The most workers a pool may have.
-pub const MAX_WORKERS: u32 = 64;
 const WORDS: usize = MAX_LANES as usize / 64;
 const PAGE: usize = 4096;
 const BITMAPS: usize = PAGE;
@@ -103,68 +103,36 @@ pub enum RegionError {
     Geometry(Geometry),
 }
 
-/// Who holds a lane, as its claim word says. The word can be written by the tenant's workers: httpd believes it only
-/// as far as it concerns that tenant.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Claim {
-    /// Nobody.
-    Idle,
-    /// Offered to any worker (`None`) or to one (slot, epoch).
-    Offered(Option<Owner>),
-    /// Taken.
-    Claimed(Owner),
-    /// Given back.
-    Released(Owner),
-    /// A word that cannot be.
-    Garbage(u32),
-}
-
-/// A worker: its slot in the pool (below [`MAX_WORKERS`]), and which of the processes that slot has had.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Owner {
-    /// The slot.
-    pub slot: u8,
-    /// Counts the processes of the slot, wrapping.
-    pub epoch: u16,
-}
-
-const ANY: u32 = 0xff;
-
-impl Claim {
-    fn to_word(self) -> u32 {
-        let pack = |state: u32, o: Owner| state << 24 | u32::from(o.slot) << 16 | u32::from(o.epoch);
-        match self {
-            Self::Idle => 0,
-            Self::Offered(None) => 1 << 24 | ANY << 16,
-            Self::Offered(Some(o)) => pack(1, o),
-            Self::Claimed(o) => pack(2, o),
-            Self::Released(o) => pack(3, o),
-            Self::Garbage(word) => word,
-        }
-    }
-    fn from_word(word: u32) -> Self {
-        let slot = (word >> 16) & 0xff;
-        let owner = Owner { slot: slot as u8, epoch: word as u16 };
-        let known = slot < MAX_WORKERS;
-        match word >> 24 {
-            0 if word == 0 => Self::Idle,
-            1 if slot == ANY && owner.epoch == 0 => Self::Offered(None),
-            1 if known => Self::Offered(Some(owner)),
-            2 if known => Self::Claimed(owner),
-            3 if known => Self::Released(owner),
-            _ => Self::Garbage(word),
-        }
-    }
-}
-
 /// A mapped region.
 #[derive(Debug)]
 pub struct Region {
     mapping: Arc<Mapping>,
     geometry: Geometry,
+    /// Worker: where the next search for an offered lane begins. Private; it only spreads the luck.
+    cursor: AtomicU32,
 }
 
 impl Region {
+    fn of(mapping: Mapping, geometry: Geometry) -> Self {
+        Self { mapping: Arc::new(mapping), geometry, cursor: AtomicU32::new(0) }
+    }
+
+    /// All of the memory, for the mock peer's scribbles.
+    #[cfg(any(test, feature = "mock"))]
+    pub(crate) fn mapping(&self) -> &Mapping {
+        &self.mapping
+    }
+
+    /// Where the bitmaps begin and end.
+    #[cfg(any(test, feature = "mock"))]
+    pub(crate) const BITMAP_BYTES: (usize, usize) = (BITMAPS, BITMAPS + BITMAPS_LEN);
+
+    /// Where a lane's rings begin.
+    #[cfg(any(test, feature = "mock"))]
+    pub(crate) fn lane_bytes(&self, lane: u32) -> usize {
+        self.control(lane) + PAGE
+    }
+
     /// Creates a region; the descriptor is for the peers.
     ///
     /// # Errors
@@ -177,7 +145,7 @@ impl Region {
         mapping.u32(16).store(geometry.to_guest, Ordering::Relaxed);
         mapping.u32(20).store(geometry.to_host, Ordering::Relaxed);
         mapping.u64(0).store(MAGIC, Ordering::Release);
-        Ok((Self { mapping: Arc::new(mapping), geometry }, fd))
+        Ok((Self::of(mapping, geometry), fd))
     }
 
     /// Checks and maps a peer's region.
@@ -211,7 +179,7 @@ impl Region {
             let expected = geometry.size() as u64;
             return Err(MapError::Size { expected, actual: size as u64 }.into());
         }
-        Ok(Self { mapping: Arc::new(mapping), geometry })
+        Ok(Self::of(mapping, geometry))
     }
 
     /// The geometry, as it was checked.
@@ -224,7 +192,7 @@ impl Region {
         LANES + lane as usize * self.geometry.stride()
     }
 
-    fn claim_word(&self, lane: u32) -> &AtomicU32 {
+    pub(crate) fn claim_word(&self, lane: u32) -> &AtomicU32 {
         self.mapping.u32(self.control(lane) + CLAIM)
     }
 
@@ -283,23 +251,28 @@ impl Region {
     }
 
     /// httpd: offers the lane to any worker or to one. Ring the doorbell afterwards.
+    ///
+    /// # Panics
+    /// If the lane or the slot is out of range: check a slot number that came in a packet before using it here.
     pub fn offer(&self, lane: u32, to: Option<Owner>) {
-        // SYNC(claim): pairs with the acquire in `take`: Enter is in the ring before the lane can be claimed.
-        self.claim_word(lane).store(Claim::Offered(to).to_word(), Ordering::Release);
-        self.set_ready(lane, to.map(|o| o.slot));
+        let (ready, bit) = self.ready_bit(lane, to.map(|o| o.slot));
+        claim::offer(self.claim_word(lane), ready, bit, to);
     }
 
     /// httpd: sets the ready bit (again) of a lane that is offered.
     pub fn set_ready(&self, lane: u32, slot: Option<u8>) {
-        self.ready_word(slot, lane as usize / 64).fetch_or(1 << (lane % 64), Ordering::Release);
+        let (ready, bit) = self.ready_bit(lane, slot);
+        claim::set_ready(ready, bit);
     }
 
     /// httpd: takes an offer back; false if a worker has the lane already.
     pub fn withdraw(&self, lane: u32, to: Option<Owner>) -> bool {
-        let offered = Claim::Offered(to).to_word();
-        self.claim_word(lane)
-            .compare_exchange(offered, 0, Ordering::AcqRel, Ordering::Acquire)
-            .is_ok()
+        claim::withdraw(self.claim_word(lane), to)
+    }
+
+    fn ready_bit(&self, lane: u32, slot: Option<u8>) -> (&AtomicU64, u64) {
+        assert!(lane < self.geometry.lanes, "lane {lane} of {}", self.geometry.lanes);
+        (self.ready_word(slot, lane as usize / 64), 1 << (lane % 64))
     }
 
     fn ready_word(&self, slot: Option<u8>, word: usize) -> &AtomicU64 {
@@ -308,54 +281,69 @@ impl Region {
         self.mapping.u64(BITMAPS + (bitmap * WORDS + word) * 8)
     }
 
+    fn ready_words(&self) -> usize {
+        (self.geometry.lanes as usize).div_ceil(64)
+    }
+
     /// Worker: whether any lane is offered that `slot` may take (a hint, without taking it).
     pub fn any_ready(&self, slot: u8) -> bool {
-        let words = (self.geometry.lanes as usize).div_ceil(64);
-        (0..words).any(|w| {
+        (0..self.ready_words()).any(|w| {
             self.ready_word(Some(slot), w).load(Ordering::Acquire) != 0
                 || self.ready_word(None, w).load(Ordering::Acquire) != 0
         })
     }
 
-    /// Worker: takes one offered lane, those offered to this very worker first.
+    /// Worker: takes one offered lane, those offered to this very worker first. Every search begins behind the lane
+    /// that the last one found, so that no lane starves while others are offered again and again.
     pub fn take(&self, me: Owner) -> Option<u32> {
-        self.take_from(Some(me.slot), me).or_else(|| self.take_from(None, me))
+        let start = self.cursor.load(Ordering::Relaxed) % self.geometry.lanes;
+        let lane = self
+            .take_from(Some(me.slot), me, start)
+            .or_else(|| self.take_from(None, me, start))?;
+        self.cursor.store(lane + 1, Ordering::Relaxed);
+        Some(lane)
     }
 
-    fn take_from(&self, slot: Option<u8>, me: Owner) -> Option<u32> {
-        let words = (self.geometry.lanes as usize).div_ceil(64);
-        for w in 0..words {
-            let word = self.ready_word(slot, w);
-            let mut bits = word.load(Ordering::Acquire);
-            while bits != 0 {
-                let bit = bits & bits.wrapping_neg();
-                bits &= !bit;
-                if word.fetch_and(!bit, Ordering::AcqRel) & bit == 0 {
-                    continue;
-                }
-                let lane = w as u32 * 64 + bit.trailing_zeros();
-                if lane >= self.geometry.lanes {
-                    continue;
-                }
-                let offered = Claim::Offered(slot.map(|_| me)).to_word();
-                // SYNC(claim): pairs with the release in `offer`.
-                let claimed = self.claim_word(lane).compare_exchange(
-                    offered,
-                    Claim::Claimed(me).to_word(),
-                    Ordering::AcqRel,
-                    Ordering::Relaxed,
-                );
-                if claimed.is_ok() {
-                    return Some(lane);
-                }
+    fn take_from(&self, slot: Option<u8>, me: Owner, start: u32) -> Option<u32> {
+        let words = self.ready_words();
+        let (first, low) = (start as usize / 64, (1_u64 << (start % 64)) - 1);
+        // The word in which the search begins comes twice: its high bits first, its low bits at the end.
+        (0..=words).find_map(|i| {
+            let mask = match i {
+                0 => !low,
+                i if i == words => low,
+                _ => u64::MAX,
+            };
+            self.take_from_word(slot, me, (first + i) % words, mask)
+        })
+    }
+
+    fn take_from_word(&self, slot: Option<u8>, me: Owner, w: usize, mask: u64) -> Option<u32> {
+        let word = self.ready_word(slot, w);
+        // Each bit is tried once, whatever the peer sets meanwhile.
+        let mut bits = word.load(Ordering::Acquire) & mask;
+        while bits != 0 {
+            let bit = bits & bits.wrapping_neg();
+            bits &= !bit;
+            if !claim::take_bit(word, bit) {
+                continue;
+            }
+            let lane = w as u32 * 64 + bit.trailing_zeros();
+            if lane < self.geometry.lanes
+                && claim::claim(self.claim_word(lane), slot.map(|_| me), me)
+            {
+                return Some(lane);
             }
         }
         None
     }
 
     /// Worker: gives the lane back. Must happen before the last `Leave` is published: httpd may use the lane again as
-    /// soon as it has read that.
+    /// soon as it has read that. Changes nothing if the lane is not this worker's any more.
     pub fn release(&self, lane: u32, me: Owner) {
-        self.claim_word(lane).store(Claim::Released(me).to_word(), Ordering::Release);
+        claim::release(self.claim_word(lane), me);
     }
 }
+
+#[cfg(test)]
+mod tests;

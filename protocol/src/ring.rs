@@ -76,8 +76,8 @@ impl<M: RingMemory> Producer<M> {
         // SYNC(head): pairs with the release in `Consumer::release`; the peer is done with those bytes.
         let head = self.memory.head().load(Ordering::Acquire);
         let used = self.used_at(head);
-        // The head may only move forward, up to what was published.
-        if used > self.capacity || self.tail.wrapping_sub(head) > self.capacity || used < self.staged {
+        // The head may only move forward from where it was last seen, up to what was published.
+        if used > self.used_at(self.head_seen) || used < self.staged {
             return Err(BadIndex { ours: self.tail, theirs: head, capacity: self.capacity });
         }
         self.head_seen = head;
@@ -156,8 +156,9 @@ impl<M: RingMemory> Consumer<M> {
         // SYNC(tail): pairs with the release in `Producer::publish`.
         let tail = self.memory.tail().load(Ordering::Acquire);
         let ready = tail.wrapping_sub(self.head);
-        // The tail may only move forward, up to one capacity beyond what we published as read.
-        if ready > self.capacity || tail.wrapping_sub(self.published) > self.capacity || ready < known {
+        // The tail may only move forward from where it was last seen, up to one capacity beyond what we gave back.
+        let filled = tail.wrapping_sub(self.published);
+        if ready < known || ready > self.capacity || filled > self.capacity {
             return Err(BadIndex { ours: self.head, theirs: tail, capacity: self.capacity });
         }
         self.tail_seen = tail;
@@ -189,6 +190,11 @@ impl<M: RingMemory> Consumer<M> {
         true
     }
 
+    /// Our own index: the number of bytes pulled since the ring was new, wrapping.
+    pub fn position(&self) -> u32 {
+        self.head
+    }
+
     /// Bytes pulled and not yet given back.
     pub fn unreleased(&self) -> u32 {
         self.head.wrapping_sub(self.published)
@@ -199,3 +205,6 @@ impl<M: RingMemory> Consumer<M> {
         self.capacity
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests;

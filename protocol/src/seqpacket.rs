@@ -145,3 +145,6 @@ pub fn recv<T: for<'a> Deserialize<'a>>(
     let (len, fds) = recv_bytes(socket, &mut buffer, nonblocking)?;
     Ok((codec::decode(&buffer[..len])?, fds))
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests;

@@ -147,7 +147,6 @@ impl Mapping {
     ///
     /// # Panics
     /// If `at` is outside the mapping or not a multiple of 4: offsets come from our own layout, never from the peer.
-    #[cfg(not(loom))]
     pub fn u32(&self, at: usize) -> &AtomicU32 {
         assert!(at.is_multiple_of(4), "offset {at} is not aligned");
         let place = self.place(at, 4).cast::<AtomicU32>();
@@ -157,7 +156,6 @@ impl Mapping {
     }
 
     /// The 64-bit atomic at byte offset `at`; panics as [`Mapping::u32`], alignment 8.
-    #[cfg(not(loom))]
     pub fn u64(&self, at: usize) -> &AtomicU64 {
         assert!(at.is_multiple_of(8), "offset {at} is not aligned");
         let place = self.place(at, 8).cast::<AtomicU64>();
@@ -190,7 +188,6 @@ impl Drop for Mapping {
 
 /// One ring inside a mapping.
 #[derive(Debug, Clone)]
-#[cfg(not(loom))]
 pub struct ShmRing {
     mapping: Arc<Mapping>,
     head: usize,
@@ -199,7 +196,6 @@ pub struct ShmRing {
     capacity: u32,
 }
 
-#[cfg(not(loom))]
 impl ShmRing {
     /// A ring whose published indices and bytes are at these offsets; checks that all of it lies inside.
     ///
@@ -218,7 +214,6 @@ impl ShmRing {
     }
 }
 
-#[cfg(not(loom))]
 impl RingMemory for ShmRing {
     fn head(&self) -> &AtomicU32 {
         self.mapping.u32(self.head)
@@ -238,3 +233,6 @@ impl RingMemory for ShmRing {
         self.mapping.copy_out(self.data + at as usize, to);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,108 @@
+//! Makes the bindings to httpd and APR from the headers of the httpd that is installed.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+/// Functions that the module calls.
+const FUNCTIONS: &[&str] = &[
+    "ap_(add_(common_vars|cgi_vars|input_filter|output_filter|version_component)|allow_methods|auth_name|auth_type)",
+    "ap_(bucket_error_create|bucket_eor_create|construct_url|discard_request_body|document_root|exists_config_define)",
+    "ap_(get_(basic_auth_pw|brigade|loglevel|module_config|output_filter_handle|input_filter_handle|server_banner|useragent_host|remote_logname|limit_req_body))",
+    "ap_(set_module_config|getword_conf|internal_redirect|log_[crs]?error_|meets_conditions|mpm_query|pass_brigade)",
+    "ap_hook_(access_checker|auth_checker|check_config|check_user_id|child_init|child_stopping|fixups|handler|header_parser|insert_filter|log_transaction|map_to_storage|monitor|post_config|post_read_request|pre_config|pre_connection|process_connection|translate_name|type_checker|child_status|end_generation)",
+    "ap_(register_input_filter|register_output_filter|remove_input_filter|remove_output_filter|retained_data_create|retained_data_get)",
+    "ap_(server_root_relative|runtime_dir_relative|set_content_length|set_content_type|set_etag|set_last_modified|should_client_block|setup_client_block)",
+    "ap_(state_query|update_mtime|ssl_conn_is_ssl|ssl_var_lookup|some_auth_required|requires|get_status_line|context_document_root|escape_logitem|show_mpm|is_initial_req)",
+    "ap_(str_tolower|check_cmd_context|filter_flush|fflush|set_keepalive|os_is_path_absolute|log_command_line|directory_walk|cfg_getline)",
+    "apr_(array_make|array_push|brigade_cleanup|brigade_create|brigade_destroy|brigade_length|brigade_write|brigade_insert_file|brigade_split_ex)",
+    "apr_(bucket_alloc|bucket_free|bucket_eos_create|bucket_flush_create|bucket_heap_create|bucket_transient_create|bucket_file_create|bucket_file_enable_mmap|bucket_setaside_noop)",
+    "apr_(os_file_put|file_close|palloc|pcalloc|pstrdup|pstrmemdup|pool_cleanup_register|pool_cleanup_kill|pool_cleanup_null|pool_userdata_get|pool_userdata_set|pool_create_ex|pool_destroy)",
+    "apr_(proc_other_child_register|proc_other_child_unregister|sockaddr_ip_get|strerror|time_now)",
+    "apr_table_(add|addn|clear|copy|do|get|make|merge|set|setn|unset|elts)",
+];
+
+/// Types that are named by themselves.
+const TYPES: &[&str] = &[
+    "request_rec",
+    "conn_rec",
+    "server_rec",
+    "command_rec",
+    "cmd_parms",
+    "module",
+    "core_server_config",
+    "ap_filter_t",
+    "ap_filter_rec_t",
+    "ap_bucket_error",
+    "apr_bucket",
+    "apr_bucket_brigade",
+    "apr_bucket_type_t",
+    "apr_table_entry_t",
+    "apr_proc_t",
+    "unixd_config_rec",
+    "overrides_t",
+];
+
+/// Constants and variables.
+const VARS: &[&str] = &[
+    "OK|DECLINED|DONE|SUSPENDED|HTTP_.*|OR_.*|ACCESS_CONF|RSRC_CONF|EXEC_ON_READ|M_.*|METHODS",
+    "AP_MPMQ_.*|AP_SQ_.*|AP_FTYPE_.*|AP_MODE_.*|AP_SERVER_.*|MODULE_MAGIC_.*|APLOG_.*|APR_HOOK_.*",
+    "APR_OC_REASON_.*|APR_SUCCESS|APR_EOF|APR_TIMEUP|APR_READ|APR_FOPEN_.*|APR_BLOCK_READ|APR_NONBLOCK_READ|APR_OS_START.*",
+    "AP_FILTER_ERROR|REQUEST_.*","ap_unixd_config|ap_server_conf|ap_server_root|ap_runtime_dir|apr_bucket_type_.*|ap_bucket_type_error|ap_bucket_type_eor|GET_ONLY_.*|NOT_IN_.*|REMOTE_.*",
+];
+
+fn output(program: &str, args: &[&str]) -> String {
+    let out = Command::new(program).args(args).output().unwrap_or_else(|e| {
+        panic!(
+            "cannot run {program}: {e}. Install httpd's development files \
+             (Debian: apt-get install apache2-dev libclang-dev; scripts/setup does it)."
+        )
+    });
+    String::from_utf8_lossy(&out.stdout).trim().to_owned()
+}
+
+fn main() {
+    println!("cargo::rerun-if-changed=wrapper.h");
+    println!("cargo::rerun-if-changed=build.rs");
+    // httpd closes and opens the module on every reload. Staying mapped keeps statics and callbacks valid.
+    println!("cargo::rustc-cdylib-link-arg=-Wl,-z,nodelete");
+
+    let apxs = std::env::var("APXS").unwrap_or_else(|_| "apxs".into());
+    println!("cargo::rerun-if-env-changed=APXS");
+    let mut args = vec![format!("-I{}", output(&apxs, &["-q", "INCLUDEDIR"]))];
+    for config in ["APR_CONFIG", "APU_CONFIG"] {
+        let program = output(&apxs, &["-q", config]);
+        let program = if program.is_empty() {
+            if config == "APR_CONFIG" { "apr-1-config".into() } else { "apu-1-config".into() }
+        } else {
+            program
+        };
+        let flags = if config == "APR_CONFIG" { &["--cppflags", "--includes"][..] } else { &["--includes"][..] };
+        args.extend(output(&program, flags).split_whitespace().map(str::to_owned));
+    }
+
+    let mut builder = bindgen::Builder::default()
+        .header("wrapper.h")
+        .clang_args(args)
+        .use_core()
+        .wrap_unsafe_ops(true)
+        .generate_comments(false)
+        .generate_cstr(true)
+        .default_macro_constant_type(bindgen::MacroTypeVariation::Signed)
+        .rust_edition(bindgen::RustEdition::Edition2024)
+        .rust_target(bindgen::RustTarget::stable(88, 0).unwrap_or_default())
+        .default_enum_style(bindgen::EnumVariation::Consts)
+        .prepend_enum_name(false)
+        .derive_debug(false);
+    for f in FUNCTIONS {
+        builder = builder.allowlist_function(f);
+    }
+    for t in TYPES {
+        builder = builder.allowlist_type(t);
+    }
+    for v in VARS {
+        builder = builder.allowlist_var(v);
+    }
+    let bindings = builder.generate().expect("bindgen: the httpd headers cannot be read");
+    let out = PathBuf::from(std::env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
+    bindings.write_to_file(out.join("bindings.rs")).expect("OUT_DIR is writable");
+}

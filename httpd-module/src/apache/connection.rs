@@ -1,0 +1,97 @@
+//! Client connections.
+
+use core::marker::PhantomData;
+use core::ptr::NonNull;
+
+use vivarium_protocol::message::ConnectionInfo;
+use vivarium_protocol::wire::Writer;
+
+use super::pool::Pool;
+use super::server::Server;
+use super::table::Table;
+use crate::sys;
+
+/// A `conn_rec` that outlives `'c`.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Connection<'c>(NonNull<sys::conn_rec>, PhantomData<&'c *mut ()>);
+
+impl<'c> Connection<'c> {
+    /// # Safety
+    /// `c` is null or live for `'c`.
+    pub(crate) unsafe fn from_raw(c: *mut sys::conn_rec) -> Option<Self> {
+        NonNull::new(c).map(|c| Self(c, PhantomData))
+    }
+
+    pub(crate) fn as_ptr(self) -> *mut sys::conn_rec {
+        self.0.as_ptr()
+    }
+
+    fn raw(self) -> *const sys::conn_rec {
+        self.0.as_ptr()
+    }
+
+    /// Whether the client is gone, as far as httpd knows.
+    pub(crate) fn aborted(self) -> bool {
+        // SAFETY: live connection.
+        unsafe { (*self.raw()).aborted != 0 }
+    }
+
+    /// Sets `keepalive`: 0 unknown, 1 close, 2 keep.
+    pub(crate) fn set_keepalive(self, n: i32) {
+        // SAFETY: live connection, owned by this thread for the length of the callback.
+        unsafe { (*self.as_ptr()).keepalive = n as sys::ap_conn_keepalive_e }
+    }
+
+    /// Whether this is a stream of an HTTP/2 connection, not a socket of its own.
+    pub(crate) fn is_secondary(self) -> bool {
+        // SAFETY: live connection.
+        unsafe { !(*self.raw()).master.is_null() }
+    }
+
+    /// What buckets are allocated from.
+    pub(crate) fn bucket_alloc(self) -> *mut sys::apr_bucket_alloc_t {
+        // SAFETY: live connection.
+        unsafe { (*self.raw()).bucket_alloc }
+    }
+
+    pub(crate) fn pool(self) -> Option<Pool<'c>> {
+        // SAFETY: the connection's pool lives as long as the connection.
+        unsafe { Pool::from_raw((*self.raw()).pool) }
+    }
+
+    /// `conn.notes`.
+    pub(crate) fn notes(self) -> Option<Table<'c>> {
+        // SAFETY: live connection.
+        unsafe { Table::from_raw((*self.raw()).notes) }
+    }
+
+    /// What Python may know of it.
+    pub(crate) fn info(self) -> ConnectionInfo {
+        let mut notes = Vec::with_capacity(4);
+        let mut w = Writer::new(&mut notes);
+        match self.notes() {
+            Some(t) => vivarium_protocol::table::write_table(&mut w, t.pairs()),
+            None => w.u32(0),
+        }
+        // SAFETY: live connection; strings and addresses live in its pool.
+        unsafe {
+            let raw = &*self.raw();
+            let owned = |p: *const core::ffi::c_char| super::bytes(p).map(<[u8]>::to_vec);
+            let port = |a: *const sys::apr_sockaddr_t| a.as_ref().map_or(0, |a| a.port);
+            ConnectionInfo {
+                local: (owned(raw.local_ip).unwrap_or_default(), port(raw.local_addr)),
+                client: (owned(raw.client_ip).unwrap_or_default(), port(raw.client_addr)),
+                remote_host: owned(raw.remote_host),
+                remote_logname: owned(raw.remote_logname),
+                local_host: owned(raw.local_host),
+                aborted: raw.aborted != 0,
+                keepalive: raw.keepalive as i32,
+                double_reverse: raw.double_reverse(),
+                keepalives: raw.keepalives,
+                id: raw.id,
+                base_server: Server::from_raw(raw.base_server).map_or(0, Server::number),
+                notes,
+            }
+        }
+    }
+}

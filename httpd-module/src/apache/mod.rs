@@ -1,0 +1,40 @@
+//! The façade over httpd's C interface: the only modules of the crate that use `unsafe` on httpd's structures.
+//!
+//! Handles ([`Pool`](pool::Pool), [`Request`](request::Request), [`Server`](server::Server), ...) are `Copy` pointers
+//! whose lifetime is tied to the callback that got them; they are neither `Send` nor `Sync`. They never give out `&mut`
+//! to a C structure: two hooks can hold the same request.
+#![allow(unsafe_code)]
+
+pub(crate) mod brigade;
+pub(crate) mod connection;
+pub(crate) mod edge;
+pub(crate) mod filter;
+pub(crate) mod log;
+pub(crate) mod ops;
+pub(crate) mod pool;
+pub(crate) mod request;
+pub(crate) mod server;
+pub(crate) mod table;
+
+use core::ffi::{CStr, c_char};
+
+/// The bytes of a C string that httpd owns, without its NUL; `None` for a null pointer.
+///
+/// # Safety
+/// `p` is null or points to a NUL-terminated string that stays unchanged for `'a`.
+pub(crate) unsafe fn bytes<'a>(p: *const c_char) -> Option<&'a [u8]> {
+    if p.is_null() {
+        return None;
+    }
+    // SAFETY: not null, and NUL-terminated by the caller's promise.
+    Some(unsafe { CStr::from_ptr(p) }.to_bytes())
+}
+
+/// The same as text, with anything that is not UTF-8 replaced.
+///
+/// # Safety
+/// As [`bytes`].
+pub(crate) unsafe fn text(p: *const c_char) -> Option<String> {
+    // SAFETY: passed on.
+    unsafe { bytes(p) }.map(|b| String::from_utf8_lossy(b).into_owned())
+}

@@ -1,0 +1,124 @@
+//! The operations of httpd that Python may call by a number and a text.
+
+use core::ffi::{CStr, c_int};
+
+use vivarium_protocol::message::{ErrorKind, Op};
+
+use super::request::Request;
+use crate::conversation::calls::Answer;
+use crate::sys;
+
+fn int(n: c_int) -> Answer {
+    Answer::Int(i64::from(n))
+}
+
+/// # Safety
+/// `p` is null or a live NUL-terminated string.
+unsafe fn text(p: *const core::ffi::c_char) -> Answer {
+    // SAFETY: passed on.
+    Answer::Text(unsafe { super::bytes(p) }.map(<[u8]>::to_vec))
+}
+
+/// Operations that concern httpd as a whole.
+pub(crate) fn global(op: Op, number: i64, argument: &[u8]) -> Answer {
+    match op {
+        // SAFETY: httpd sets the pointer when it reads the configuration.
+        Op::ServerRoot => unsafe { text(sys::ap_server_root) },
+        Op::MpmQuery => {
+            let mut result = 0;
+            let code = c_int::try_from(number).unwrap_or(-1);
+            // SAFETY: a query into a local integer.
+            match unsafe { sys::ap_mpm_query(code, &raw mut result) } {
+                sys::APR_SUCCESS => int(result),
+                _ => Answer::Error(ErrorKind::Value, b"the MPM does not know this query"),
+            }
+        }
+        Op::ExistsConfigDefine => {
+            let mut name = argument.to_vec();
+            name.push(0);
+            match CStr::from_bytes_with_nul(&name) {
+                // SAFETY: a NUL-terminated name; httpd's list of defines does not change after start.
+                Ok(name) => int(unsafe { sys::ap_exists_config_define(name.as_ptr()) }),
+                Err(_) => int(0),
+            }
+        }
+        _ => Answer::Error(ErrorKind::State, b"only within a request"),
+    }
+}
+
+/// Fills `subprocess_env` as for a CGI script.
+pub(crate) fn add_cgi_vars(r: Request<'_>) {
+    // SAFETY: live request, owned by this thread.
+    unsafe {
+        sys::ap_add_common_vars(r.as_ptr());
+        sys::ap_add_cgi_vars(r.as_ptr());
+    }
+}
+
+/// Operations on a request. `argument` has no NUL.
+pub(crate) fn of_request(r: Request<'_>, op: Op, number: i64, argument: &[u8]) -> Answer {
+    let raw = r.as_ptr();
+    // SAFETY: live request, owned by this thread; arguments are NUL-terminated copies in its pool; results are strings
+    // of its pool or of the configuration's.
+    unsafe {
+        match op {
+            Op::AuthName => text(sys::ap_auth_name(raw)),
+            Op::AuthType => text(sys::ap_auth_type(raw)),
+            Op::ConstructUrl => {
+                let uri = r.pool().dup(argument);
+                text(sys::ap_construct_url(r.pool().as_ptr(), uri, raw))
+            }
+            Op::DiscardRequestBody => int(sys::ap_discard_request_body(raw)),
+            Op::DocumentRoot => text(sys::ap_document_root(raw)),
+            Op::BasicAuthPassword => {
+                let mut password = core::ptr::null();
+                match sys::ap_get_basic_auth_pw(raw, &raw mut password) {
+                    sys::OK => text(password),
+                    _ => Answer::Text(None),
+                }
+            }
+            Op::RemoteHost => {
+                let kind = c_int::try_from(number).unwrap_or(sys::REMOTE_NAME);
+                text(sys::ap_get_useragent_host(raw, kind, core::ptr::null_mut()))
+            }
+            Op::IsHttps => int(sys::ap_ssl_conn_is_ssl(r.connection().as_ptr())),
+            Op::SslVar => {
+                let name = r.pool().dup(argument);
+                text(sys::ap_ssl_var_lookup(
+                    r.pool().as_ptr(),
+                    r.server().as_ptr(),
+                    r.connection().as_ptr(),
+                    raw,
+                    name,
+                ))
+            }
+            Op::MeetsConditions => int(sys::ap_meets_conditions(raw)),
+            Op::SetContentLength => {
+                sys::ap_set_content_length(raw, number.max(0));
+                Answer::Ok
+            }
+            Op::SetEtag => {
+                sys::ap_set_etag(raw);
+                Answer::Ok
+            }
+            Op::SetLastModified => {
+                sys::ap_set_last_modified(raw);
+                Answer::Ok
+            }
+            Op::UpdateMtime => {
+                sys::ap_update_mtime(raw, number);
+                Answer::Ok
+            }
+            Op::AllowMethods => {
+                let end = core::ptr::null::<core::ffi::c_char>();
+                let mut reset = c_int::from(number != 0);
+                for method in argument.split(|b| *b == b' ').filter(|m| !m.is_empty()) {
+                    sys::ap_allow_methods(raw, reset, r.pool().dup(method), end);
+                    reset = 0;
+                }
+                Answer::Ok
+            }
+            Op::ServerRoot | Op::MpmQuery | Op::ExistsConfigDefine => global(op, number, argument),
+        }
+    }
+}

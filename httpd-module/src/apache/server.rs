@@ -1,0 +1,145 @@
+//! Virtual hosts.
+
+use core::marker::PhantomData;
+use core::ptr::NonNull;
+
+use vivarium_protocol::message::ServerInfo;
+
+use crate::config::server::ServerConf;
+use crate::sys;
+
+/// A `server_rec` that outlives `'s`.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Server<'s>(NonNull<sys::server_rec>, PhantomData<&'s *mut ()>);
+
+impl<'s> Server<'s> {
+    /// # Safety
+    /// `s` is null or live for `'s`.
+    pub(crate) unsafe fn from_raw(s: *mut sys::server_rec) -> Option<Self> {
+        NonNull::new(s).map(|s| Self(s, PhantomData))
+    }
+
+    pub(crate) fn as_ptr(self) -> *mut sys::server_rec {
+        self.0.as_ptr()
+    }
+
+    fn raw(self) -> &'s sys::server_rec {
+        // SAFETY: live for `'s`; httpd does not change server records after the configuration is read.
+        unsafe { self.0.as_ref() }
+    }
+
+    /// All virtual hosts from this one on, in httpd's order.
+    pub(crate) fn chain(self) -> impl Iterator<Item = Server<'s>> {
+        let mut next = Some(self);
+        core::iter::from_fn(move || {
+            let now = next?;
+            // SAFETY: the list ends with null and lives as long as its first record.
+            next = unsafe { Self::from_raw(now.raw().next) };
+            Some(now)
+        })
+    }
+
+    /// `ServerName`.
+    pub(crate) fn hostname(self) -> &'s [u8] {
+        // SAFETY: a string of the configuration's pool.
+        unsafe { super::bytes(self.raw().server_hostname) }.unwrap_or(b"")
+    }
+
+    pub(crate) fn is_virtual(self) -> bool {
+        self.raw().is_virtual != 0
+    }
+
+    /// `Timeout`.
+    pub(crate) fn timeout(self) -> std::time::Duration {
+        std::time::Duration::from_micros(u64::try_from(self.raw().timeout).unwrap_or(60_000_000))
+    }
+
+    /// Our configuration of it.
+    pub(crate) fn conf(self) -> Option<&'s ServerConf> {
+        // SAFETY: `module_config` is the server's vector; our slot holds what `create_server_config` returned.
+        unsafe {
+            sys::ap_get_module_config(self.raw().module_config, crate::module::ptr())
+                .cast::<ServerConf>()
+                .as_ref()
+        }
+    }
+
+    /// Our part of its default per-directory configuration.
+    pub(crate) fn default_dir_conf(self) -> Option<&'s crate::config::dir::DirConf> {
+        // SAFETY: as in `conf`, for the default per-directory vector.
+        unsafe {
+            sys::ap_get_module_config(self.raw().lookup_defaults, crate::module::ptr())
+                .cast::<crate::config::dir::DirConf>()
+                .as_ref()
+        }
+    }
+
+    /// Its place in httpd's list, as counted in `post_config`.
+    pub(crate) fn number(self) -> u32 {
+        self.conf().map_or(0, |c| c.number.get())
+    }
+
+    /// The pool that lives as long as httpd.
+    pub(crate) fn process_pool(self) -> Option<super::pool::Pool<'s>> {
+        // SAFETY: the process record and its pool live as long as httpd.
+        unsafe { super::pool::Pool::from_raw((*self.raw().process).pool) }
+    }
+
+    /// What Python may know of it.
+    pub(crate) fn info(self) -> ServerInfo {
+        let raw = self.raw();
+        let owned = |p: *const core::ffi::c_char| {
+            // SAFETY: strings of the configuration's pool.
+            unsafe { super::bytes(p) }.map(<[u8]>::to_vec)
+        };
+        let names = |array: *mut sys::apr_array_header_t| {
+            // SAFETY: null, or an array of string pointers of the configuration's pool.
+            let Some(array) = (unsafe { array.as_ref() }) else { return Vec::new() };
+            (0..usize::try_from(array.nelts).unwrap_or(0))
+                // SAFETY: `i` is below the count.
+                .filter_map(|i| owned(unsafe { *array.elts.cast::<*const core::ffi::c_char>().add(i) }))
+                .collect()
+        };
+        let seconds = |micros: i64| micros as f64 / 1e6;
+        let next = self.chain().nth(1).map(Server::number);
+        let (config, options) = self.default_dir_conf().map_or_else(
+            || (vec![0; 4], vec![0; 4]),
+            |d| (d.encoded_config(), d.encoded_options()),
+        );
+        let mut generation = 0;
+        // SAFETY: a plain query into a local integer.
+        let _ = unsafe { sys::ap_mpm_query(sys::AP_MPMQ_GENERATION, &raw mut generation) };
+        ServerInfo {
+            next,
+            defn_name: owned(raw.defn_name),
+            defn_line_number: raw.defn_line_number,
+            server_admin: owned(raw.server_admin),
+            server_hostname: owned(raw.server_hostname),
+            port: raw.port,
+            error_fname: owned(raw.error_fname),
+            loglevel: raw.log.level,
+            is_virtual: raw.is_virtual != 0,
+            timeout: seconds(raw.timeout),
+            keep_alive_timeout: seconds(raw.keep_alive_timeout),
+            keep_alive_max: raw.keep_alive_max,
+            keep_alive: raw.keep_alive,
+            path: owned(raw.path),
+            names: names(raw.names),
+            wild_names: names(raw.wild_names),
+            limit_req_line: raw.limit_req_line,
+            limit_req_fieldsize: raw.limit_req_fieldsize,
+            limit_req_fields: raw.limit_req_fields,
+            server_scheme: owned(raw.server_scheme),
+            config,
+            options,
+            my_generation: generation,
+            restart_time: crate::daemon::started_at(),
+        }
+    }
+}
+
+/// The main server, once the configuration has been read.
+pub(crate) fn main<'s>() -> Option<Server<'s>> {
+    // SAFETY: httpd sets the pointer before any hook runs; the record lives as long as this process's configuration.
+    unsafe { Server::from_raw(sys::ap_server_conf) }
+}

@@ -1,0 +1,62 @@
+//! APR tables.
+
+use core::marker::PhantomData;
+use core::ptr::NonNull;
+
+use super::pool::Pool;
+use crate::sys;
+
+/// A table that outlives `'t`.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Table<'t>(NonNull<sys::apr_table_t>, PhantomData<&'t *mut ()>);
+
+impl<'t> Table<'t> {
+    /// # Safety
+    /// `t` is null or a table that is live for `'t`.
+    pub(crate) unsafe fn from_raw(t: *mut sys::apr_table_t) -> Option<Self> {
+        NonNull::new(t).map(|t| Self(t, PhantomData))
+    }
+
+    /// The pairs, in order. Nothing may change the table while the iterator lives; callers copy at once.
+    pub(crate) fn pairs(self) -> impl Iterator<Item = (&'t [u8], &'t [u8])> {
+        // SAFETY: a table's elements are an array of entries; `elts` may be null only with `nelts` 0.
+        let (first, count) = unsafe {
+            let array = sys::apr_table_elts(self.0.as_ptr());
+            ((*array).elts.cast::<sys::apr_table_entry_t>(), (*array).nelts)
+        };
+        (0..usize::try_from(count).unwrap_or(0)).filter_map(move |i| {
+            // SAFETY: `i` is below the array's count; keys and values are NUL-terminated strings of the table's pool.
+            unsafe {
+                let entry = &*first.add(i);
+                Some((super::bytes(entry.key)?, super::bytes(entry.val).unwrap_or(b"")))
+            }
+        })
+    }
+
+    /// Replaces all values of `key` by one.
+    pub(crate) fn set(self, pool: Pool<'_>, key: &[u8], value: &[u8]) {
+        let (key, value) = (pool.dup(key), pool.dup(value));
+        // SAFETY: live table, NUL-terminated strings; `setn` keeps the pointers, which live in the request's pool.
+        unsafe { sys::apr_table_setn(self.0.as_ptr(), key, value) }
+    }
+
+    /// Appends a pair.
+    pub(crate) fn add(self, pool: Pool<'_>, key: &[u8], value: &[u8]) {
+        let (key, value) = (pool.dup(key), pool.dup(value));
+        // SAFETY: as in `set`.
+        unsafe { sys::apr_table_addn(self.0.as_ptr(), key, value) }
+    }
+
+    /// Removes all values of `key`.
+    pub(crate) fn unset(self, pool: Pool<'_>, key: &[u8]) {
+        let key = pool.dup(key);
+        // SAFETY: as in `set`.
+        unsafe { sys::apr_table_unset(self.0.as_ptr(), key) }
+    }
+
+    /// Removes everything.
+    pub(crate) fn clear(self) {
+        // SAFETY: live table.
+        unsafe { sys::apr_table_clear(self.0.as_ptr()) }
+    }
+}

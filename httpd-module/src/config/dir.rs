@@ -1,0 +1,203 @@
+//! Per-directory configuration: handlers, options and switches of a section, and how sections merge.
+
+use std::sync::{Arc, OnceLock};
+
+use vivarium_protocol::message::{HandlerRef, Phase};
+use vivarium_protocol::table::write_table;
+use vivarium_protocol::wire::Writer;
+
+/// A byte string that many merged configurations share.
+pub(crate) type Bytes = Arc<[u8]>;
+
+/// One configured handler.
+#[derive(Debug, Clone)]
+pub(crate) struct Handler {
+    /// `module` or `module::object`.
+    pub(crate) name: Bytes,
+    /// The section's directory with a trailing slash; none at server level and under `<Location>`.
+    pub(crate) directory: Option<Bytes>,
+    /// The section is a `<Location>`.
+    pub(crate) is_location: bool,
+}
+
+impl Handler {
+    pub(crate) fn to_ref(&self) -> HandlerRef<'_> {
+        HandlerRef {
+            name: &self.name,
+            directory: self.directory.as_deref(),
+            silent: false,
+            is_location: self.is_location,
+        }
+    }
+}
+
+/// The handlers of one phase, plain or for one extension (`| .ext`).
+#[derive(Debug, Clone)]
+pub(crate) struct HandlerList {
+    pub(crate) phase: Phase,
+    pub(crate) extension: Option<Bytes>,
+    pub(crate) handlers: Arc<Vec<Handler>>,
+}
+
+/// A registered Python filter.
+#[derive(Debug, Clone)]
+pub(crate) struct FilterDef {
+    /// In lower case, as httpd keeps filter names.
+    pub(crate) name: Bytes,
+    pub(crate) is_input: bool,
+    pub(crate) handler: Handler,
+}
+
+/// Pairs of a table; an inner section's value replaces an outer one's.
+pub(crate) type Pairs = Vec<(Bytes, Bytes)>;
+
+/// What belongs to one section, or to the merge of several.
+#[derive(Debug, Default)]
+pub(crate) struct DirConf {
+    pub(crate) lists: Vec<HandlerList>,
+    pub(crate) filters: Vec<FilterDef>,
+    /// What `req.get_config()` shows: directive and value.
+    pub(crate) directives: Pairs,
+    /// `PythonOption`; an empty value removes the key.
+    pub(crate) options: Pairs,
+    encoded_config: OnceLock<Vec<u8>>,
+    encoded_options: OnceLock<Vec<u8>>,
+}
+
+/// Sets `key` in `pairs`, keys compared without case.
+pub(crate) fn set(pairs: &mut Pairs, key: &[u8], value: &[u8]) {
+    let value: Bytes = value.into();
+    match pairs.iter_mut().find(|(k, _)| k.eq_ignore_ascii_case(key)) {
+        Some((_, old)) => *old = value,
+        None => pairs.push((key.into(), value)),
+    }
+}
+
+fn overlay(outer: &Pairs, inner: &Pairs) -> Pairs {
+    let mut all = outer.clone();
+    for (key, value) in inner {
+        match all.iter_mut().find(|(k, _)| k.eq_ignore_ascii_case(key)) {
+            Some((_, old)) => old.clone_from(value),
+            None => all.push((Arc::clone(key), Arc::clone(value))),
+        }
+    }
+    all
+}
+
+impl DirConf {
+    /// Inner over outer: tables key by key, handler lists whole for each phase and extension, filters by name.
+    pub(crate) fn merge(outer: &Self, inner: &Self) -> Self {
+        let mut lists = inner.lists.clone();
+        for list in &outer.lists {
+            let hidden = inner
+                .lists
+                .iter()
+                .any(|l| l.phase == list.phase && l.extension == list.extension);
+            if !hidden {
+                lists.push(list.clone());
+            }
+        }
+        let mut filters = inner.filters.clone();
+        for f in &outer.filters {
+            if !inner.filters.iter().any(|g| g.name == f.name && g.is_input == f.is_input) {
+                filters.push(f.clone());
+            }
+        }
+        Self {
+            lists,
+            filters,
+            directives: overlay(&outer.directives, &inner.directives),
+            options: overlay(&outer.options, &inner.options),
+            ..Self::default()
+        }
+    }
+
+    /// Appends a handler to a phase's list, as repeated directives in one section do.
+    pub(crate) fn add_handler(&mut self, phase: Phase, extension: Option<&[u8]>, handler: Handler) {
+        let at = self
+            .lists
+            .iter()
+            .position(|l| l.phase == phase && l.extension.as_deref() == extension)
+            .unwrap_or_else(|| {
+                let extension = extension.map(Into::into);
+                self.lists.push(HandlerList { phase, extension, handlers: Arc::default() });
+                self.lists.len() - 1
+            });
+        Arc::make_mut(&mut self.lists[at].handlers).push(handler);
+    }
+
+    /// Defines a filter; the last definition of a name counts.
+    pub(crate) fn add_filter(&mut self, filter: FilterDef) {
+        self.filters.retain(|f| f.name != filter.name || f.is_input != filter.is_input);
+        self.filters.push(filter);
+    }
+
+    /// The handlers of a phase for a file: those of its extension if there are any, else the plain ones.
+    pub(crate) fn handlers(&self, phase: Phase, filename: Option<&[u8]>) -> Option<&HandlerList> {
+        let of_phase = || self.lists.iter().filter(|l| l.phase == phase);
+        if of_phase().any(|l| l.extension.is_some()) {
+            if let Some(ext) = filename.and_then(extension_of) {
+                if let Some(list) = of_phase().find(|l| l.extension.as_deref() == Some(ext)) {
+                    return Some(list);
+                }
+            }
+        }
+        of_phase().find(|l| l.extension.is_none())
+    }
+
+    pub(crate) fn has_phase(&self, phase: Phase) -> bool {
+        self.lists.iter().any(|l| l.phase == phase)
+    }
+
+    pub(crate) fn filter(&self, name: &[u8], is_input: bool) -> Option<&FilterDef> {
+        self.filters.iter().find(|f| f.is_input == is_input && f.name.eq_ignore_ascii_case(name))
+    }
+
+    fn directive(&self, name: &str) -> Option<&[u8]> {
+        self.directives.iter().find(|(k, _)| **k == *name.as_bytes()).map(|(_, v)| &**v)
+    }
+
+    /// `PythonDebug On`.
+    pub(crate) fn debug(&self) -> bool {
+        self.directive("PythonDebug") == Some(b"1")
+    }
+
+    /// `PythonInterpreter`.
+    pub(crate) fn interpreter(&self) -> Option<&[u8]> {
+        self.directive("PythonInterpreter")
+    }
+
+    /// `get_config()`, encoded.
+    pub(crate) fn encoded_config(&self) -> Vec<u8> {
+        self.encoded_config_ref().to_vec()
+    }
+
+    /// `get_config()`, encoded, made once.
+    pub(crate) fn encoded_config_ref(&self) -> &[u8] {
+        self.encoded_config.get_or_init(|| encode(&self.directives, false))
+    }
+
+    /// `get_options()`, encoded.
+    pub(crate) fn encoded_options(&self) -> Vec<u8> {
+        self.encoded_options_ref().to_vec()
+    }
+
+    /// `get_options()`, encoded, made once.
+    pub(crate) fn encoded_options_ref(&self) -> &[u8] {
+        self.encoded_options.get_or_init(|| encode(&self.options, true))
+    }
+}
+
+fn encode(pairs: &Pairs, without_empty: bool) -> Vec<u8> {
+    let mut out = Vec::new();
+    let shown = pairs.iter().filter(|(_, v)| !(without_empty && v.is_empty()));
+    write_table(&mut Writer::new(&mut out), shown.map(|(k, v)| (&**k, &**v)));
+    out
+}
+
+/// `.` and everything after the first dot of a file's base name.
+fn extension_of(filename: &[u8]) -> Option<&[u8]> {
+    let base = filename.rsplit(|b| *b == b'/').next()?;
+    let dot = base.iter().position(|b| *b == b'.')?;
+    Some(&base[dot..])
+}

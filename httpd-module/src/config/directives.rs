@@ -1,0 +1,239 @@
+//! The directives: one row each, from which the parser comes.
+
+use vivarium_protocol::message::Phase;
+
+use super::dir::{DirConf, FilterDef, Handler, set};
+use super::server::{Daemon, ServerConf};
+
+/// Where a directive may stand, in httpd's bits (`http_config.h`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Context {
+    /// Server, virtual host, sections and `.htaccess`: `OR_ALL` and both configuration bits.
+    Everywhere,
+    /// Server, virtual host and sections, not `.htaccess`.
+    Sections,
+    /// The main server only.
+    Main,
+}
+
+/// What a directive is given.
+pub(crate) struct Args<'a> {
+    /// The directive's name, as written in its row.
+    pub(crate) name: &'static str,
+    /// The rest of the line.
+    pub(crate) raw: &'a [u8],
+    /// The same, split into words as httpd does (quotes honoured).
+    pub(crate) words: Vec<Vec<u8>>,
+    /// The section's per-directory configuration (at server level: the default one).
+    pub(crate) dir: &'a mut DirConf,
+    /// The server's configuration, for `Context::Main`.
+    pub(crate) server: Option<&'a mut ServerConf>,
+    /// The directory of the section, with a trailing slash.
+    pub(crate) directory: Option<Vec<u8>>,
+    /// The section is a `<Location>`.
+    pub(crate) is_location: bool,
+    /// Filters to register with httpd: name, input.
+    pub(crate) register: Vec<(Vec<u8>, bool)>,
+}
+
+/// One directive.
+pub(crate) struct Row {
+    pub(crate) name: &'static str,
+    pub(crate) context: Context,
+    pub(crate) usage: &'static str,
+    pub(crate) parse: fn(&mut Args<'_>) -> Result<(), String>,
+}
+
+/// All directives.
+pub(crate) const ROWS: &[Row] = &[
+    Row {
+        name: "PythonHandler",
+        context: Context::Everywhere,
+        usage: "PythonHandler handler [handler ...] [| .ext [.ext ...]]",
+        parse: |a| handlers(a, Phase::Content),
+    },
+    Row {
+        name: "PythonOutputFilter",
+        context: Context::Sections,
+        usage: "PythonOutputFilter handler [name]",
+        parse: |a| filter(a, false),
+    },
+    Row {
+        name: "PythonPath",
+        context: Context::Everywhere,
+        usage: "PythonPath expression",
+        parse: one_value,
+    },
+    Row {
+        name: "PythonInterpreter",
+        context: Context::Everywhere,
+        usage: "PythonInterpreter name",
+        parse: one_value,
+    },
+    Row {
+        name: "PythonDebug",
+        context: Context::Everywhere,
+        usage: "PythonDebug On|Off",
+        parse: flag,
+    },
+    Row {
+        name: "PythonAutoReload",
+        context: Context::Everywhere,
+        usage: "PythonAutoReload On|Off",
+        parse: flag,
+    },
+    Row {
+        name: "PythonOption",
+        context: Context::Everywhere,
+        usage: "PythonOption key [value]",
+        parse: option,
+    },
+    Row {
+        name: "VivariumDaemon",
+        context: Context::Main,
+        usage: "VivariumDaemon managed [PATH] | unix:PATH",
+        parse: daemon,
+    },
+];
+
+/// The number of directives.
+pub(crate) const COUNT: usize = ROWS.len();
+
+fn handlers(a: &mut Args<'_>, phase: Phase) -> Result<(), String> {
+    let mut names: Vec<&[u8]> = Vec::new();
+    let mut extensions: Vec<&[u8]> = Vec::new();
+    let mut bar = false;
+    for word in a.raw.split(u8::is_ascii_whitespace).filter(|w| !w.is_empty()) {
+        match word {
+            b"|" if !bar => bar = true,
+            b"|" => return Err(format!("{}: a second `|`; write all extensions behind one", a.name)),
+            w if bar && w.starts_with(b".") => extensions.push(w),
+            w if bar => {
+                let w = String::from_utf8_lossy(w);
+                return Err(format!("{}: `{w}` behind `|` is no extension: it must begin with a dot", a.name));
+            }
+            w => names.push(w),
+        }
+    }
+    if names.is_empty() {
+        return Err(format!("{} needs at least one handler", a.name));
+    }
+    if bar && extensions.is_empty() {
+        return Err(format!("{}: no extension behind `|`", a.name));
+    }
+    for name in names {
+        check_text(a.name, name)?;
+        let handler = Handler {
+            name: name.into(),
+            directory: a.directory.as_deref().map(Into::into),
+            is_location: a.is_location,
+        };
+        if extensions.is_empty() {
+            a.dir.add_handler(phase, None, handler);
+        } else {
+            for ext in &extensions {
+                a.dir.add_handler(phase, Some(ext), handler.clone());
+            }
+        }
+    }
+    Ok(())
+}
+
+fn filter(a: &mut Args<'_>, is_input: bool) -> Result<(), String> {
+    let (handler, name) = match a.words.as_slice() {
+        [handler] => (handler.clone(), handler.to_ascii_lowercase()),
+        [handler, name] => (handler.clone(), name.to_ascii_lowercase()),
+        _ => return Err(format!("{} takes a handler and, if wanted, a name", a.name)),
+    };
+    check_text(a.name, &handler)?;
+    check_text(a.name, &name)?;
+    let handler = Handler {
+        name: handler.into(),
+        directory: a.directory.as_deref().map(Into::into),
+        is_location: a.is_location,
+    };
+    a.register.push((name.clone(), is_input));
+    a.dir.add_filter(FilterDef { name: name.into(), is_input, handler });
+    Ok(())
+}
+
+fn one_value(a: &mut Args<'_>) -> Result<(), String> {
+    let [value] = a.words.as_slice() else {
+        return Err(format!(
+            "{} takes exactly one argument; put it in double quotes if it has spaces",
+            a.name
+        ));
+    };
+    check_text(a.name, value)?;
+    set(&mut a.dir.directives, a.name.as_bytes(), value);
+    Ok(())
+}
+
+fn flag(a: &mut Args<'_>) -> Result<(), String> {
+    let value: &[u8] = match a.words.as_slice() {
+        [w] if w.eq_ignore_ascii_case(b"on") => b"1",
+        [w] if w.eq_ignore_ascii_case(b"off") => b"0",
+        _ => return Err(format!("{} must be On or Off", a.name)),
+    };
+    set(&mut a.dir.directives, a.name.as_bytes(), value);
+    Ok(())
+}
+
+fn option(a: &mut Args<'_>) -> Result<(), String> {
+    let (key, value) = match a.words.as_slice() {
+        [key] => (key, &b""[..]),
+        [key, value] => (key, &value[..]),
+        _ => return Err(format!("{} takes a key and, unless it is to be removed, a value", a.name)),
+    };
+    check_text(a.name, key)?;
+    set(&mut a.dir.options, key, value);
+    Ok(())
+}
+
+fn daemon(a: &mut Args<'_>) -> Result<(), String> {
+    let words: Vec<String> =
+        a.words.iter().map(|w| String::from_utf8_lossy(w).into_owned()).collect();
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    let daemon = match words.as_slice() {
+        ["managed"] => Daemon::Managed(None),
+        ["managed", path] if path.starts_with('/') => {
+            check_program(a.name, path)?;
+            Daemon::Managed(Some((*path).to_owned()))
+        }
+        [socket] if socket.starts_with("unix:/") => {
+            let path = &socket["unix:".len()..];
+            // sockaddr_un has room for 107 bytes and a NUL.
+            if path.len() > 107 {
+                return Err(format!("{}: the socket's path is longer than 107 bytes", a.name));
+            }
+            Daemon::Socket(path.to_owned())
+        }
+        _ => {
+            return Err(format!(
+                "{} takes `managed`, `managed /path/of/vivariumd` or `unix:/path/of/socket`",
+                a.name
+            ));
+        }
+    };
+    let Some(server) = a.server.as_deref_mut() else {
+        return Err(format!("{} belongs to the main server", a.name));
+    };
+    server.daemon = Some(daemon);
+    Ok(())
+}
+
+fn check_program(name: &str, path: &str) -> Result<(), String> {
+    use std::os::unix::fs::PermissionsExt;
+    match std::fs::metadata(path) {
+        Ok(m) if m.is_file() && m.permissions().mode() & 0o111 != 0 => Ok(()),
+        Ok(_) => Err(format!("{name}: {path} is no executable file")),
+        Err(e) => Err(format!("{name}: {path}: {e}")),
+    }
+}
+
+fn check_text(name: &str, value: &[u8]) -> Result<(), String> {
+    if value.is_empty() || value.len() > 4096 {
+        return Err(format!("{name}: an argument must have 1 to 4096 bytes"));
+    }
+    Ok(())
+}

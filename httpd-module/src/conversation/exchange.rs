@@ -1,0 +1,354 @@
+//! One lane during one conversation: enter a phase, then serve the worker until it leaves.
+//!
+//! Conversations nest: while a call is carried out, httpd may run Python again for the same tree, on the same lane, one
+//! level deeper. Nothing of a conversation is borrowed while foreign code runs.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Instant;
+
+use vivarium_protocol::codec;
+use vivarium_protocol::frame::{Header, Kind, MAX_DEPTH};
+use vivarium_protocol::lane::{Channel, Guard, LaneError};
+use vivarium_protocol::message::{Call, Leave, Reply};
+use vivarium_protocol::region::{Claim, FLAG_ABORTED, Owner};
+
+use super::filters::Run;
+use super::tree::{Entry, Tree};
+use super::{Fault, body, calls};
+use crate::link::pool::{Pool, Trouble};
+use crate::link;
+
+/// A level of a conversation: what the `Enter` of this depth is about.
+pub(crate) struct Level {
+    /// The request entered; none after the end of a tree.
+    pub(crate) entry: Option<Rc<Entry>>,
+    /// The filter run, in filter phases.
+    pub(crate) filter: Option<Rc<Run>>,
+}
+
+/// A conversation.
+pub(crate) struct Conversation {
+    pool: Arc<Pool>,
+    lane: u32,
+    number: u32,
+    channel: RefCell<Channel>,
+    /// To whom the lane was offered: a particular worker, or anyone.
+    to: Option<Owner>,
+    offered: Cell<bool>,
+    since: Instant,
+    events: Cell<u32>,
+    depth: Cell<u16>,
+    /// Set when the conversation cannot go on; every level then fails the same way.
+    fault: RefCell<Option<Fault>>,
+    finished: Cell<bool>,
+}
+
+/// Looks after a waiting thread.
+pub(crate) struct HostGuard<'c> {
+    c: &'c Conversation,
+    looked: bool,
+}
+
+impl Guard for HostGuard<'_> {
+    type Stop = Trouble;
+    fn check(&mut self) -> Result<(), Trouble> {
+        let events = self.c.pool.events();
+        // The first check of a wait costs one load; later ones, and those after an event, look at the lane.
+        if self.looked || events != self.c.events.get() {
+            self.c.events.set(events);
+            self.c.pool.look(self.c.lane, self.c.to, self.c.since)?;
+        }
+        self.looked = true;
+        Ok(())
+    }
+}
+
+impl Conversation {
+    /// Takes a lane for a conversation, to be offered to one worker or to any.
+    pub(crate) fn begin(pool: Arc<Pool>, to: Option<Owner>) -> Result<Rc<Self>, Fault> {
+        let Some(lane) = pool.take_lane() else {
+            let reason = format!("{}: all lanes of the pool are in use", vivarium_protocol::codes::NO_LANE);
+            return Err(Fault::Unavailable { reason, retry_after: 1 });
+        };
+        let number = pool.next_conversation();
+        // Read before the offer: whatever happens later changes it.
+        let events = pool.events();
+        let channel = Channel::host(Arc::clone(pool.region()), lane, number);
+        Ok(Rc::new(Self {
+            pool,
+            lane,
+            number,
+            channel: RefCell::new(channel),
+            to,
+            offered: Cell::new(false),
+            since: Instant::now(),
+            events: Cell::new(events),
+            depth: Cell::new(0),
+            fault: RefCell::new(None),
+            finished: Cell::new(false),
+        }))
+    }
+
+    pub(crate) fn pool(&self) -> &Arc<Pool> {
+        &self.pool
+    }
+    pub(crate) fn lane(&self) -> u32 {
+        self.lane
+    }
+    pub(crate) fn number(&self) -> u32 {
+        self.number
+    }
+
+    fn guard(&self) -> HostGuard<'_> {
+        HostGuard { c: self, looked: false }
+    }
+
+    /// The worker that has the conversation, by its claim word.
+    pub(crate) fn owner(&self) -> Option<Owner> {
+        match self.pool.region().claim(self.lane) {
+            Claim::Claimed(owner) | Claim::Released(owner) => Some(owner),
+            _ => None,
+        }
+    }
+
+    /// Tells the worker that the client is gone.
+    pub(crate) fn set_aborted(&self) {
+        self.pool
+            .region()
+            .flags(self.lane)
+            .store(FLAG_ABORTED, vivarium_protocol::sync::Ordering::Relaxed);
+    }
+
+    fn failed(&self, error: LaneError<Trouble>) -> Fault {
+        match error {
+            LaneError::Stopped(Trouble::Died) => {
+                let how = self.pool.last_death().map_or_else(String::new, |how| format!(" ({how})"));
+                Fault::Died(format!("the worker that had the request has died{how}"))
+            }
+            LaneError::Stopped(Trouble::NotTaken { reason, retry_after }) => {
+                Fault::Unavailable { reason, retry_after }
+            }
+            LaneError::Stopped(Trouble::Garbage(word)) => {
+                Fault::Broken(format!("impossible claim word {word:#x}"))
+            }
+            other => Fault::Broken(other.to_string()),
+        }
+    }
+
+    /// Runs `operation` on the channel; its failure ends the conversation.
+    fn on_channel<T>(
+        &self,
+        operation: impl FnOnce(&mut Channel, &mut HostGuard<'_>) -> Result<T, LaneError<Trouble>>,
+    ) -> Result<T, Fault> {
+        if let Some(fault) = self.fault.borrow().clone() {
+            return Err(fault);
+        }
+        let done = operation(&mut self.channel.borrow_mut(), &mut self.guard());
+        done.map_err(|e| self.fail(self.failed(e)))
+    }
+
+    /// Ends the conversation with a fault.
+    pub(crate) fn fail(&self, fault: Fault) -> Fault {
+        let first = self.fault.borrow_mut().get_or_insert(fault).clone();
+        if let (Fault::Broken(reason), Some(link), Some(owner)) = (&first, link::get(), self.owner()) {
+            if !self.finished.get() {
+                link.misbehaved(&self.pool, owner, reason);
+            }
+        }
+        first
+    }
+
+    /// Runs one phase in the worker and serves it. `payload` is an encoded `Enter`.
+    pub(crate) fn enter(
+        &self,
+        tree: Option<&Rc<Tree>>,
+        level: &Level,
+        payload: &[u8],
+    ) -> Result<Leave, Fault> {
+        let depth = self.depth.get() + 1;
+        if depth > MAX_DEPTH {
+            return Err(Fault::Unavailable {
+                reason: format!("the request is nested more than {MAX_DEPTH} levels deep"),
+                retry_after: 1,
+            });
+        }
+        let rid = level.entry.as_ref().map_or(vivarium_protocol::frame::NO_RID, |e| e.rid);
+        self.on_channel(|channel, guard| {
+            if channel.try_send(Kind::Enter, 0, depth, rid, &[payload])? {
+                self.offer();
+                return Ok(());
+            }
+            // Larger than the ring: the worker must be reading while it is written.
+            self.offer();
+            channel.send(Kind::Enter, 0, depth, rid, &[payload], guard)
+        })?;
+        self.depth.set(depth);
+        let result = self.serve(tree, level, depth);
+        if let (Ok(_), Some(entry), None) = (&result, &level.entry, &level.filter) {
+            // What was written last goes out while Python that runs meanwhile can still find this conversation.
+            body::pass(self, entry, false);
+        }
+        self.depth.set(depth - 1);
+        result
+    }
+
+    fn offer(&self) {
+        if !self.offered.replace(true) {
+            self.pool.region().offer(self.lane, self.to);
+            self.pool.ring(self.to.map(|o| o.slot));
+        }
+    }
+
+    fn serve(&self, tree: Option<&Rc<Tree>>, level: &Level, depth: u16) -> Result<Leave, Fault> {
+        let mut buffer = Vec::new();
+        loop {
+            let next = self.on_channel(|channel, _| channel.try_recv())?;
+            let header = match next {
+                Some(header) => header,
+                None => {
+                    // Nothing more to batch with: what asked to be flushed goes out before we wait.
+                    if let Some(entry) = &level.entry {
+                        if entry.output.wants_flush() {
+                            match self.on_channel(|c, _| a_moment(c))? {
+                                Some(header) => {
+                                    match self.frame(tree, level, depth, header, &mut buffer)? {
+                                        Some(leave) => return Ok(leave),
+                                        None => continue,
+                                    }
+                                }
+                                None => body::pass(self, entry, true),
+                            };
+                        }
+                    }
+                    self.on_channel(|channel, guard| channel.recv(guard))?
+                }
+            };
+            if let Some(leave) = self.frame(tree, level, depth, header, &mut buffer)? {
+                return Ok(leave);
+            }
+        }
+    }
+
+    /// Handles one frame; `Some` when the phase is over.
+    fn frame(
+        &self,
+        tree: Option<&Rc<Tree>>,
+        level: &Level,
+        depth: u16,
+        header: Header,
+        buffer: &mut Vec<u8>,
+    ) -> Result<Option<Leave>, Fault> {
+        if header.depth != depth {
+            return Err(self.broken(format!("a frame of depth {} at depth {depth}", header.depth)));
+        }
+        match header.kind {
+            Kind::Leave => {
+                self.payload(buffer)?;
+                let leave: Leave = codec::decode(buffer)
+                    .map_err(|e| self.broken(format!("Leave: {e}")))?;
+                if depth == 1 {
+                    self.finished.set(true);
+                }
+                Ok(Some(leave))
+            }
+            Kind::Body => {
+                body::write(self, tree, level, header)?;
+                Ok(None)
+            }
+            Kind::Changes => {
+                self.payload(buffer)?;
+                let entry = self.entry(tree, header.rid)?;
+                if let Err(e) = calls::apply_changes(&entry, buffer) {
+                    return Err(self.broken(format!("Changes: {e}")));
+                }
+                Ok(None)
+            }
+            Kind::Call => {
+                self.payload(buffer)?;
+                let call: Call<'_> =
+                    codec::decode(buffer).map_err(|e| self.broken(format!("Call: {e}")))?;
+                calls::answer(self, tree, level, header, call)?;
+                Ok(None)
+            }
+            Kind::Enter | Kind::Reply | Kind::Data => {
+                Err(self.broken(format!("a frame of kind {:?} from a worker", header.kind)))
+            }
+        }
+    }
+
+    /// A protocol error of the worker.
+    pub(crate) fn broken(&self, what: String) -> Fault {
+        self.fail(Fault::Broken(what))
+    }
+
+    /// The request that a frame names.
+    pub(crate) fn entry(&self, tree: Option<&Rc<Tree>>, rid: u32) -> Result<Rc<Entry>, Fault> {
+        tree.and_then(|t| t.entry(rid))
+            .ok_or_else(|| self.broken(format!("a frame names request {rid}, which is not in the tree")))
+    }
+
+    fn payload(&self, buffer: &mut Vec<u8>) -> Result<(), Fault> {
+        self.on_channel(|channel, guard| channel.read_payload(buffer, guard))
+    }
+
+    /// Reads exactly `to.len()` payload bytes of the current frame.
+    pub(crate) fn read_into(&self, to: &mut [u8]) -> Result<(), Fault> {
+        self.on_channel(|channel, guard| channel.read_exact(to, guard))
+    }
+
+    /// Sends raw bytes that belong to the coming reply, and wakes the worker for them.
+    pub(crate) fn send_data(&self, header: Header, data: &[u8]) -> Result<(), Fault> {
+        self.on_channel(|channel, guard| {
+            channel.send(Kind::Data, 0, header.depth, header.rid, &[data], guard)?;
+            if data.len() >= 16 << 10 {
+                channel.wake();
+            }
+            Ok(())
+        })
+    }
+
+    /// Answers a call, or a synchronous body frame.
+    pub(crate) fn reply(&self, header: Header, reply: &Reply<'_>) -> Result<(), Fault> {
+        let bytes = codec::encode(reply)
+            .or_else(|_| {
+                codec::encode(&Reply::Error {
+                    kind: vivarium_protocol::message::ErrorKind::Value,
+                    text: b"the answer is too large",
+                })
+            })
+            .unwrap_or_default();
+        self.on_channel(|channel, guard| {
+            channel.send(Kind::Reply, 0, header.depth, header.rid, &[&bytes], guard)?;
+            channel.wake();
+            Ok(())
+        })
+    }
+}
+
+/// Looks for a frame a few times before output is flushed: most handlers leave right after their last write, and then
+/// body and end go out together.
+fn a_moment(channel: &mut Channel) -> Result<Option<Header>, LaneError<Trouble>> {
+    for _ in 0..6 {
+        std::thread::yield_now();
+        if let Some(header) = channel.try_recv()? {
+            return Ok(Some(header));
+        }
+    }
+    Ok(None)
+}
+
+impl Drop for Conversation {
+    fn drop(&mut self) {
+        let dead = matches!(*self.fault.borrow(), Some(Fault::Died(_)));
+        // An offer that nobody took is taken back; from then on nobody can.
+        let taken = self.offered.get() && !self.pool.region().withdraw(self.lane, self.to);
+        match self.owner() {
+            Some(owner) if taken && !dead && !self.finished.get() => {
+                self.pool.quarantine(self.lane, owner);
+            }
+            _ => self.pool.free_lane(self.lane),
+        }
+    }
+}

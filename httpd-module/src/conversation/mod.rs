@@ -1,0 +1,45 @@
+//! The httpd side of conversations.
+//!
+//! | module | idea |
+//! |---|---|
+//! | [`tree`] | one request tree: its numbered requests, its running conversations, the workers that hold its objects |
+//! | [`exchange`] | one lane during one conversation: enter, serve until `Leave` |
+//! | [`calls`] | what a worker may ask while it is served |
+//! | [`body`] | bodies: output that the worker writes, input that it reads, files |
+//! | [`filters`] | Python output filters |
+//! | [`snapshot`] | what an `Enter` tells of a request |
+//! | [`phases`] | running a phase: which pool, which conversation, what a failure becomes |
+//! | [`after`] | what is left to do when a tree is over |
+
+pub(crate) mod after;
+pub(crate) mod body;
+pub(crate) mod calls;
+pub(crate) mod exchange;
+pub(crate) mod filters;
+pub(crate) mod phases;
+pub(crate) mod snapshot;
+pub(crate) mod tree;
+
+/// How a phase that could not be run to its end failed.
+#[derive(Debug, Clone)]
+pub(crate) enum Fault {
+    /// Python could not be reached: nothing has been run.
+    Unavailable {
+        reason: String,
+        retry_after: u32,
+    },
+    /// The worker died with the request.
+    Died(String),
+    /// The worker broke the protocol.
+    Broken(String),
+}
+
+impl Fault {
+    /// What the client gets if nothing has been sent yet.
+    pub(crate) fn status(&self) -> i32 {
+        match self {
+            Self::Unavailable { .. } => crate::sys::HTTP_SERVICE_UNAVAILABLE,
+            Self::Died(_) | Self::Broken(_) => crate::sys::HTTP_BAD_GATEWAY,
+        }
+    }
+}

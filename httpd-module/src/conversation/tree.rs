@@ -1,0 +1,200 @@
+//! One request tree: what the client asked for, its internal redirects and its sub-requests.
+//!
+//! A tree belongs to its root request and ends with it. It is used by one thread at a time (the one that runs the
+//! request), though not always the same one. Requests get a number (`rid`) when Python first meets them.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use vivarium_protocol::control::PoolKey;
+use vivarium_protocol::message::Phase;
+use vivarium_protocol::region::Owner;
+
+use super::after::{self, Job};
+use super::body::Output;
+use super::exchange::Conversation;
+use crate::apache::request::Request;
+use crate::link::pool::Pool;
+
+static TREES: AtomicU64 = AtomicU64::new(1);
+
+/// A request of a tree, and what we keep for it.
+pub(crate) struct Entry {
+    request: Cell<Option<Request<'static>>>,
+    pub(crate) rid: u32,
+    pub(crate) output: Output,
+    /// Result of `ap_setup_client_block`, once it was called.
+    pub(crate) body_setup: Cell<Option<i32>>,
+    /// The end of the request's body was seen.
+    pub(crate) body_ended: Cell<bool>,
+    /// Filters that handlers registered for this request.
+    pub(crate) own_filters: RefCell<Vec<crate::config::dir::FilterDef>>,
+}
+
+impl Entry {
+    /// The request, while it lives.
+    pub(crate) fn request(&self) -> Option<Request<'static>> {
+        self.request.get()
+    }
+}
+
+/// The worker that holds a tree's objects in one pool.
+struct Home {
+    pool: Arc<Pool>,
+    owner: Owner,
+    cleanups: bool,
+}
+
+/// A tree.
+pub(crate) struct Tree {
+    pub(crate) id: u64,
+    entries: RefCell<Vec<Rc<Entry>>>,
+    running: RefCell<Vec<Rc<Conversation>>>,
+    homes: RefCell<Vec<Home>>,
+    filters: Cell<u32>,
+    /// For log lines after the end: client address and virtual host.
+    client: Vec<u8>,
+    server: u32,
+}
+
+/// What hangs on a request's configuration vector.
+struct Slot {
+    tree: Rc<Tree>,
+    entry: Rc<Entry>,
+}
+
+/// A request's slot, held by the request's pool.
+struct SlotOwner(Slot);
+
+impl Drop for SlotOwner {
+    fn drop(&mut self) {
+        // The request goes: a worker that still names it gets an error.
+        self.0.entry.request.set(None);
+        self.0.entry.output.forget();
+    }
+}
+
+impl Tree {
+    /// The tree of a request and the request's entry; made if Python meets it for the first time.
+    pub(crate) fn of(r: Request<'_>) -> (Rc<Self>, Rc<Entry>) {
+        if let Some(slot) = slot(r) {
+            return (Rc::clone(&slot.tree), Rc::clone(&slot.entry));
+        }
+        let root = r.root();
+        let tree = match slot(root) {
+            Some(slot) => Rc::clone(&slot.tree),
+            None => {
+                let tree = Rc::new(Self::new(root));
+                if root != r {
+                    tree.add(root);
+                }
+                tree
+            }
+        };
+        let entry = tree.add(r);
+        (tree, entry)
+    }
+
+    fn new(root: Request<'_>) -> Self {
+        let client = match root.field(vivarium_protocol::fields::Field::UseragentIp) {
+            vivarium_protocol::fields::Value::Str(ip) => ip.to_vec(),
+            _ => Vec::new(),
+        };
+        Self {
+            id: TREES.fetch_add(1, Ordering::Relaxed),
+            entries: RefCell::default(),
+            running: RefCell::default(),
+            homes: RefCell::default(),
+            filters: Cell::new(0),
+            client,
+            server: root.server().number(),
+        }
+    }
+
+    /// Numbers a request.
+    fn add(self: &Rc<Self>, r: Request<'_>) -> Rc<Entry> {
+        let mut entries = self.entries.borrow_mut();
+        let entry = Rc::new(Entry {
+            request: Cell::new(Some(r.for_ever())),
+            rid: entries.len() as u32,
+            output: Output::default(),
+            body_setup: Cell::new(None),
+            body_ended: Cell::new(false),
+            own_filters: RefCell::default(),
+        });
+        entries.push(Rc::clone(&entry));
+        let slot = r.pool().own(SlotOwner(Slot { tree: Rc::clone(self), entry: Rc::clone(&entry) }));
+        r.set_own_data((&raw const slot.0).cast_mut().cast());
+        entry
+    }
+
+    /// The entry of a number from a worker.
+    pub(crate) fn entry(&self, rid: u32) -> Option<Rc<Entry>> {
+        self.entries.borrow().get(rid as usize).cloned()
+    }
+
+    /// The number of a request, if it has one; a relation that Python has not met yet gets one.
+    pub(crate) fn number(self: &Rc<Self>, r: Option<Request<'_>>) -> Option<u32> {
+        let r = r?;
+        Some(slot(r).map_or_else(|| self.add(r).rid, |s| s.entry.rid))
+    }
+
+    /// The conversation that runs now in a pool, innermost first.
+    pub(crate) fn running(&self, key: &PoolKey) -> Option<Rc<Conversation>> {
+        self.running.borrow().iter().rev().find(|c| c.pool().key() == key).cloned()
+    }
+
+    pub(crate) fn begin(&self, c: &Rc<Conversation>) {
+        self.running.borrow_mut().push(Rc::clone(c));
+    }
+
+    pub(crate) fn end(&self, c: &Rc<Conversation>) {
+        self.running.borrow_mut().retain(|other| !Rc::ptr_eq(other, c));
+    }
+
+    /// Where the tree's objects are in a pool of this name.
+    pub(crate) fn home(&self, key: &PoolKey) -> Option<(Arc<Pool>, Owner)> {
+        let homes = self.homes.borrow();
+        homes.iter().find(|h| h.pool.key() == key).map(|h| (Arc::clone(&h.pool), h.owner))
+    }
+
+    /// A worker keeps the tree's objects.
+    pub(crate) fn keep(&self, pool: &Arc<Pool>, owner: Owner, cleanups: bool) {
+        let mut homes = self.homes.borrow_mut();
+        match homes.iter_mut().find(|h| Arc::ptr_eq(&h.pool, pool) && h.owner == owner) {
+            Some(home) => home.cleanups |= cleanups,
+            None => homes.push(Home { pool: Arc::clone(pool), owner, cleanups }),
+        }
+    }
+
+    /// A number for a new filter instance.
+    pub(crate) fn next_filter(&self) -> u32 {
+        let n = self.filters.get();
+        self.filters.set(n + 1);
+        n
+    }
+}
+
+impl Drop for Tree {
+    fn drop(&mut self) {
+        for home in self.homes.get_mut().drain(..) {
+            let phase = if home.cleanups { Phase::Cleanup } else { Phase::Forget };
+            after::queue(Job {
+                pool: home.pool,
+                owner: home.owner,
+                tree: self.id,
+                phase,
+                client: self.client.clone(),
+                server: self.server,
+            });
+        }
+    }
+}
+
+#[allow(unsafe_code)]
+fn slot<'r>(r: Request<'r>) -> Option<&'r Slot> {
+    // SAFETY: only `Tree::add` sets our data of a request, to a slot that the request's pool owns.
+    unsafe { r.own_data().cast::<Slot>().as_ref() }
+}

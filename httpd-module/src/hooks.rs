@@ -1,0 +1,140 @@
+//! Which of httpd's hooks do what.
+#![allow(unsafe_code)]
+
+use core::ffi::c_int;
+use core::ptr::null;
+use std::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
+
+use crate::apache::brigade::Brigade;
+use crate::apache::edge::{self, RequestHook, guarded, request_hook};
+use crate::apache::filter::{self, Filter};
+use crate::apache::pool::Pool;
+use crate::apache::request::Request;
+use crate::apache::server::Server;
+use crate::conversation::{filters, phases};
+use crate::{daemon, retained, sys};
+
+/// The pool of the configuration that is in force, for the parent.
+static PCONF: AtomicPtr<sys::apr_pool_t> = AtomicPtr::new(core::ptr::null_mut());
+static MAX_THREADS: AtomicU32 = AtomicU32::new(0);
+
+/// The configuration's pool; valid in the parent's hooks.
+pub(crate) fn pconf() -> Option<Pool<'static>> {
+    // SAFETY: set in `post_config` to a pool that lives until the next configuration is read, which sets it anew.
+    unsafe { Pool::from_raw(PCONF.load(Ordering::Relaxed)) }
+}
+
+/// How many request threads a child has.
+pub(crate) fn max_threads() -> u32 {
+    MAX_THREADS.load(Ordering::Relaxed).max(1)
+}
+
+struct Content;
+
+impl RequestHook for Content {
+    const NAME: &'static str = "the content handler";
+    fn run(r: Request<'_>) -> c_int {
+        phases::content(r)
+    }
+}
+
+/// `register_hooks`.
+pub(crate) unsafe extern "C" fn register(_: *mut sys::apr_pool_t) {
+    // SAFETY: httpd is single-threaded here; the functions stay mapped for the life of the process (`-z nodelete`).
+    unsafe {
+        sys::ap_hook_pre_config(Some(pre_config), null(), null(), sys::APR_HOOK_MIDDLE);
+        sys::ap_hook_post_config(Some(post_config), null(), null(), sys::APR_HOOK_MIDDLE);
+        sys::ap_hook_child_init(Some(child_init), null(), null(), sys::APR_HOOK_MIDDLE);
+        sys::ap_hook_monitor(Some(monitor), null(), null(), sys::APR_HOOK_MIDDLE);
+        sys::ap_hook_handler(
+            Some(request_hook::<Content>),
+            null(),
+            null(),
+            sys::APR_HOOK_MIDDLE,
+        );
+    }
+}
+
+unsafe extern "C" fn pre_config(
+    _pconf: *mut sys::apr_pool_t,
+    _plog: *mut sys::apr_pool_t,
+    _ptemp: *mut sys::apr_pool_t,
+) -> c_int {
+    guarded("pre_config", sys::OK, || {
+        edge::install_panic_hook();
+        sys::OK
+    })
+}
+
+unsafe extern "C" fn post_config(
+    pconf: *mut sys::apr_pool_t,
+    _plog: *mut sys::apr_pool_t,
+    _ptemp: *mut sys::apr_pool_t,
+    s: *mut sys::server_rec,
+) -> c_int {
+    guarded("post_config", sys::OK, || {
+        // httpd reads its configuration twice at start; only the second time counts.
+        // SAFETY: a plain query.
+        let state = unsafe { sys::ap_state_query(sys::AP_SQ_MAIN_STATE) };
+        if state == sys::AP_SQ_MS_CREATE_PRE_CONFIG {
+            return sys::OK;
+        }
+        PCONF.store(pconf, Ordering::Relaxed);
+        // SAFETY: live pool and server; the text is a constant.
+        unsafe {
+            sys::ap_add_version_component(pconf, c"Vivarium/0.1".as_ptr());
+            if let (Some(main), Some(retained)) = (Server::from_raw(s), retained::get_or_make()) {
+                daemon::post_config(main, retained);
+            }
+        }
+        sys::OK
+    })
+}
+
+unsafe extern "C" fn child_init(_p: *mut sys::apr_pool_t, _s: *mut sys::server_rec) {
+    guarded("child_init", (), || {
+        daemon::child_init();
+        let mut threads = 0;
+        // SAFETY: a query into a local integer.
+        let known = unsafe { sys::ap_mpm_query(sys::AP_MPMQ_MAX_THREADS, &raw mut threads) };
+        if known == sys::APR_SUCCESS {
+            MAX_THREADS.store(u32::try_from(threads).unwrap_or(1), Ordering::Relaxed);
+        }
+    });
+}
+
+unsafe extern "C" fn monitor(_p: *mut sys::apr_pool_t, _s: *mut sys::server_rec) -> c_int {
+    guarded("the monitor hook", sys::DECLINED, || {
+        daemon::monitor();
+        sys::DECLINED
+    })
+}
+
+unsafe extern "C" fn output_filter(
+    f: *mut sys::ap_filter_t,
+    bb: *mut sys::apr_bucket_brigade,
+) -> c_int {
+    guarded("an output filter", sys::APR_EGENERAL, || {
+        // SAFETY: httpd calls filters with a live filter and brigade.
+        match unsafe { (Filter::from_raw(f), Brigade::from_raw(bb)) } {
+            (Some(f), Some(bb)) => filters::run_output(f, bb),
+            _ => sys::APR_EGENERAL,
+        }
+    })
+}
+
+/// Makes a filter name known to httpd.
+pub(crate) fn register_filter(pool: Pool<'_>, name: &[u8], is_input: bool) {
+    if !is_input {
+        let name = pool.dup(name);
+        // SAFETY: httpd copies the name into its own tables; the function stays mapped.
+        unsafe {
+            sys::ap_register_output_filter(name, Some(output_filter), None, sys::AP_FTYPE_RESOURCE);
+        }
+    }
+}
+
+/// Whether Python is in a request's output chain.
+pub(crate) fn has_output_filter(r: Request<'_>) -> bool {
+    filter::chain_has(r.output_filters(), output_filter)
+}

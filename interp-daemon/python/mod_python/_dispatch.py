@@ -1,0 +1,469 @@
+"""The dispatcher: what the extension ``_vivarium`` calls to run a phase.
+
+This page is also the contract between the two. ``_vivarium`` is the extension module (Rust), "the request" its
+``mp_request``.
+
+What the extension calls
+------------------------
+
+One :class:`Dispatcher` is made by :func:`install`, which hands it over with ``_vivarium.set_dispatcher(obj)``. It may
+be called from any number of threads at once. Only ``handler`` and ``connection`` return something that matters, and
+none of the methods raises for an error of a handler.
+
+``obj.handler(req, phase, handlers, debug) -> int``
+    Runs the handlers of one phase. ``phase`` is the directive (``"PythonAccessHandler"``). ``handlers`` is a **tuple**
+    of tuples ``(name: str, directory: str | None, silent: bool, is_location: bool)``, possibly empty; ``directory`` is
+    the section's directory or, when ``is_location``, the argument of ``<Location>`` (it is shown by ``req.hlist`` and
+    never searched). The same tuple object for the same configuration makes look-ups cheaper. The result fits an
+    ``i32``.
+``obj.filter(filter, handlers, debug) -> None``
+    Runs a filter for one brigade; ``handlers`` has one item.
+``obj.connection(conn, handlers, debug) -> int``
+    Runs the first connection handler.
+``obj.cleanup(req_or_None, callable, data) -> None``
+    Runs one clean-up that was registered with ``req.register_cleanup(callable, data)``: ``callable(data)``.
+``obj.python_import(spec, server=None, debug=False) -> bool``
+    Carries out one ``PythonImport`` (``module`` or ``module::function``); false if it failed (which is logged).
+``obj.register_exit(callable, data) -> None`` and ``obj.run_exit() -> None``
+    ``server.register_cleanup`` and ``apache.register_cleanup`` put clean-ups on one list by the first; the worker runs
+    them by the second when it stops, last registered first.
+
+What the request offers beyond mod_python's interface
+-----------------------------------------------------
+
+``req._set_hlist(obj)``
+    Keep ``obj`` (an :class:`mp_hlist`, or ``None``) and return it for ``req.hlist``. ``conn._set_hlist`` likewise.
+``req._handlers(phase) -> list | None``
+    The list, in order, of what ``req.add_handler(phase, name[, directory])`` registered for ``phase`` on this request,
+    as tuples of the form above (``directory`` absolute with a trailing ``/`` or ``None``; ``silent`` and
+    ``is_location`` false); ``None`` if there is nothing. It must be the live list: the dispatcher looks at it again
+    after every handler, so ``add_handler`` simply appends, whether ``phase`` is the running one or a later one.
+``req._config_id`` (read-only int, optional)
+    Equal for requests whose ``get_config()`` has equal contents, for example a hash of the encoded table. Resolved
+    handlers are remembered for (phase, handler, ``_config_id``), so that ``get_config()`` is read only when one of
+    these is new, and then once a second. Without the attribute a change of ``PythonPath`` between two sections that
+    share a handler and a directory is noticed up to a second late.
+``req.log_error(text, level)``, ``conn.log_error(text, level)``
+    As in mod_python, one line each.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from typing import Any, Callable, Dict, FrozenSet, List, Optional, Sequence, Tuple
+
+from mod_python import _apache, _errors, apache
+from mod_python._apache import SERVER_RETURN
+from mod_python._constants import APLOG_ERR, DECLINED, DONE, HTTP_INTERNAL_SERVER_ERROR, OK
+from mod_python._importer import Importer, Managed
+
+#: One handler of a list: name, directory, silent, is_location.
+Item = Tuple[str, Optional[str], bool, bool]
+
+_ALL_RUN = frozenset((OK, DECLINED))
+_FIRST_DECIDES = frozenset((DECLINED,))
+_WHILE_OK = frozenset((OK,))
+
+#: Results after which a phase goes on to its next handler.
+_GO_ON: Dict[str, FrozenSet[int]] = {
+    "PythonPostReadRequestHandler": _ALL_RUN,
+    "PythonTransHandler": _FIRST_DECIDES,
+    "PythonInitHandler": _ALL_RUN,
+    "PythonHeaderParserHandler": _ALL_RUN,
+    "PythonAccessHandler": _ALL_RUN,
+    "PythonAuthenHandler": _FIRST_DECIDES,
+    "PythonAuthzHandler": _FIRST_DECIDES,
+    "PythonTypeHandler": _FIRST_DECIDES,
+    "PythonFixupHandler": _ALL_RUN,
+    "PythonHandler": _WHILE_OK,
+    "PythonLogHandler": _ALL_RUN,
+    "PythonCleanupHandler": _WHILE_OK,
+}
+
+#: Phases that run when the answer is out: no page can be shown any more.
+_AFTER_ANSWER = frozenset(("PythonLogHandler", "PythonCleanupHandler"))
+
+#: Results that are given to httpd: what an ``i32`` holds, less ``SUSPENDED`` (-3), which would never be resumed.
+_LEAST, _MOST, _SUSPENDED = -0x80000000, 0x7FFFFFFF, -3
+
+#: At most so many handlers are remembered as resolved; then all are forgotten. Only programs that make up directories
+#: in ``req.add_handler`` ever come here.
+_MOST_PLANS = 4096
+
+
+class mp_hlist:  # noqa: N801 (mod_python's name)
+    """The handlers of a running phase and where it is, as ``req.hlist`` shows it. At the end everything is ``None``."""
+
+    __slots__ = ("_at", "_items", "_phase", "_req")
+
+    def __init__(self, req: Any, phase: Optional[str], items: Sequence[Item]) -> None:
+        self._req = req
+        self._phase = phase
+        self._items = items
+        self._at = 0
+
+    def _item(self) -> Optional[Item]:
+        at = self._at
+        items = self._items
+        if at < len(items):
+            return items[at]
+        if self._phase is None:
+            return None
+        added = self._req._handlers(self._phase)
+        if added:
+            at -= len(items)
+            if at < len(added):
+                return added[at]  # type: ignore[no-any-return]
+        return None
+
+    def next(self) -> None:
+        """Goes to the next handler. A handler that calls this skips the one after it."""
+        if self._item() is not None:
+            self._at += 1
+
+    @property
+    def handler(self) -> Optional[str]:
+        """The handler as configured."""
+        item = self._item()
+        return None if item is None else item[0]
+
+    @property
+    def directory(self) -> Optional[str]:
+        """The section's directory or location."""
+        item = self._item()
+        return None if item is None else item[1]
+
+    @property
+    def silent(self) -> Optional[int]:
+        """1 if a missing function is skipped."""
+        item = self._item()
+        return None if item is None else int(item[2])
+
+    @property
+    def is_location(self) -> Optional[int]:
+        """1 if the section is a ``<Location>``."""
+        item = self._item()
+        return None if item is None else int(item[3])
+
+    def __repr__(self) -> str:
+        item = self._item()
+        if item is None:
+            return "{}"
+        place = "" if item[1] is None else f",'directory':{item[1]!r}"
+        return f"{{'handler':{item[0]!r}{place},'is_location':{bool(item[3])},'silent':{int(item[2])}}}"
+
+
+mp_hlist.__module__ = "builtins"
+
+
+class _Plan:
+    """A handler whose module has been found."""
+
+    __slots__ = ("due", "entry", "names", "object")
+
+    def __init__(self, entry: Managed, name: str, due: float) -> None:
+        self.entry = entry
+        #: The name space of the module, and the name to look for there, each time: programs may assign it anew.
+        self.names: Dict[str, Any] = vars(entry.module)
+        self.object = name
+        #: When the configuration and the module have to be looked at again.
+        self.due = due
+
+
+class _Skipped(Exception):  # noqa: N818
+    """A silent handler's function does not exist."""
+
+
+class Dispatcher:
+    """Runs handlers, filters and clean-ups for the extension. See the module's text for what it is called with."""
+
+    def __init__(
+        self,
+        importer: Optional[Importer] = None,
+        clock: Callable[[], float] = time.monotonic,
+        interval: float = 1.0,
+    ) -> None:
+        self._importer = apache._importer if importer is None else importer
+        self._clock = clock
+        self._interval = interval
+        self._plans: Dict[Tuple[str, Item, Any], _Plan] = {}
+
+    # --- requests --------------------------------------------------------------------------------------------------
+
+    def handler(self, req: Any, phase: str, handlers: Sequence[Item], debug: bool) -> int:
+        """Runs the handlers of a phase and those that the program added; gives the last result."""
+        walk = mp_hlist(req, phase, handlers)
+        req._set_hlist(walk)
+        try:
+            config_id = getattr(req, "_config_id", None)
+            go_on = _GO_ON.get(phase, _WHILE_OK)
+            result = DECLINED
+            while True:
+                item = walk._item()
+                if item is None:
+                    return result
+                try:
+                    plan = self._plans.get((phase, item, config_id))
+                    if plan is None or self._clock() >= plan.due:
+                        key = (phase, item, config_id)
+                        plan = self._plan(key, req, phase[6:].lower(), debug)
+                    function = plan.names.get(plan.object)
+                    if function is None:
+                        function = self._object(plan, req, item[2])
+                    try:
+                        result = function(req)
+                    except SERVER_RETURN as end:
+                        result = _server_return(req, end)
+                    if result.__class__ is not int:
+                        raise AssertionError(_NOT_AN_INT.format(type(result)))
+                    if result < _LEAST or result > _MOST or result == _SUSPENDED:
+                        result = _odd(req, phase, item[0], result)
+                except _Skipped:
+                    pass
+                except BaseException as error:
+                    return self._failed(req, phase, item[0], error, debug)
+                else:
+                    if result not in go_on:
+                        return result
+                walk.next()
+        finally:
+            req._set_hlist(None)
+
+    def _plan(self, key: Tuple[str, Item, Any], source: Any, default: str, debug: bool) -> _Plan:
+        """Finds the module of a handler, or looks again whether it is still right."""
+        (name, directory, _, is_location) = key[1]
+        config = source.get_config()
+        root = self._importer.prepare(config.get("PythonPath"), directory, is_location)
+        module_name, colons, object_name = name.partition("::")
+        autoreload = config.get("PythonAutoReload") != "0"
+        directories = (root,) if root else ()
+        entry = self._importer.load(module_name, directories, autoreload, debug, root)
+        due = self._clock() + self._interval
+        if autoreload:
+            due = min(due, entry.due)
+        plan = _Plan(entry, object_name if colons else default, due)
+        if len(self._plans) >= _MOST_PLANS:
+            self._plans.clear()
+        self._plans[key] = plan
+        return plan
+
+    @staticmethod
+    def _object(plan: _Plan, arg: Any, silent: bool) -> Any:
+        """The object to call, where it is not simply a name in the module, or is missing there."""
+        found = apache.resolve_object(plan.entry.module, plan.object, arg, silent)
+        if found is None and silent:
+            raise _Skipped
+        return found
+
+    def _failed(self, req: Any, phase: str, name: str, error: BaseException, debug: bool) -> int:
+        """Logs an error of a handler and, if debugging, shows it; gives the phase's result."""
+        title = f"{phase} {name}"
+        parts = _errors.chunks(error)
+        _log_all(req.log_error, title, parts)
+        if not debug or phase in _AFTER_ANSWER or _client_is_gone(error):
+            return HTTP_INTERNAL_SERVER_ERROR
+        try:
+            req.status = HTTP_INTERNAL_SERVER_ERROR
+            req.content_type = "text/html"
+            req.write(_errors.page(title, parts))
+        except Exception as problem:
+            if not _client_is_gone(problem):
+                _log_all(req.log_error, title, _errors.chunks(problem))
+            return HTTP_INTERNAL_SERVER_ERROR
+        return DONE
+
+    # --- filters ---------------------------------------------------------------------------------------------------
+
+    def filter(self, filter: Any, handlers: Sequence[Item], debug: bool) -> None:  # noqa: A002
+        """Runs a filter for a brigade. What it returns is ignored; what it wrote is flushed unless it closed itself.
+
+        An error disables it: what comes after passes unchanged.
+        """
+        item = handlers[0]
+        req = filter.req
+        try:
+            default = "inputfilter" if filter.is_input else "outputfilter"
+            key = (default, item, getattr(req, "_config_id", None))
+            plan = self._plans.get(key)
+            if plan is None or self._clock() >= plan.due:
+                plan = self._plan(key, req, default, debug)
+            try:
+                self._object(plan, filter, False)(filter)
+            except SERVER_RETURN as end:
+                _end_filter(filter, req, end)
+            if not filter.closed:
+                filter.flush()
+        except BaseException as error:
+            title = f"{filter.name} {item[0]}"
+            parts = _errors.chunks(error)
+            _log_all(req.log_error, title, parts)
+            show = debug and not filter.is_input and not _client_is_gone(error)
+            self._disable(filter, req, title, parts if show else None)
+
+    @staticmethod
+    def _disable(filter: Any, req: Any, title: str, parts: Optional[List[str]]) -> None:  # noqa: A002
+        """Takes a failed filter out of the chain, after the page that shows its error."""
+        try:
+            if parts is not None and not filter.closed:
+                req.status = HTTP_INTERNAL_SERVER_ERROR
+                req.content_type = "text/html"
+                filter.write(_errors.page(title, parts))
+            if not filter.closed:
+                filter.flush()
+        except Exception as problem:
+            if not _client_is_gone(problem):
+                _log_all(req.log_error, title, _errors.chunks(problem))
+        finally:
+            try:
+                filter.disable()
+            except Exception as problem:
+                _log_all(req.log_error, title, _errors.chunks(problem))
+
+    # --- connections -----------------------------------------------------------------------------------------------
+
+    def connection(self, conn: Any, handlers: Sequence[Item], debug: bool) -> int:
+        """Runs the first connection handler of the list."""
+        if not handlers:
+            return DECLINED
+        item = handlers[0]
+        conn._set_hlist(mp_hlist(conn, None, handlers))
+        try:
+            server = conn.base_server
+            key = ("connectionhandler", item, getattr(server, "_number", None))
+            plan = self._plans.get(key)
+            if plan is None or self._clock() >= plan.due:
+                plan = self._plan(key, server, "connectionhandler", debug)
+            result = self._object(plan, conn, item[2])(conn)
+            if result.__class__ is not int:
+                raise AssertionError(f"ConnectionHandler '{item[0]}' returned invalid return code.")
+            if not _LEAST <= result <= _MOST or result == _SUSPENDED:
+                return _odd(conn, "ConnectionHandler", item[0], result)
+            return result  # type: ignore[no-any-return]
+        except _Skipped:
+            return DECLINED
+        except BaseException as error:
+            _log_all(conn.log_error, f"ConnectionHandler {item[0]}", _errors.chunks(error))
+            return HTTP_INTERNAL_SERVER_ERROR
+        finally:
+            conn._set_hlist(None)
+
+    # --- clean-ups and imports -------------------------------------------------------------------------------------
+
+    def cleanup(self, req: Any, callback: Callable[[Any], Any], data: Any) -> None:
+        """Runs one clean-up; an error of it is only logged."""
+        try:
+            callback(data)
+        except BaseException as error:
+            log = _apache.log_error if req is None else req.log_error
+            shown = f"python_cleanup: Error calling cleanup object {_str(callback)}"
+            for line in (shown, f"    {type(error)}: {_str(error)}"):
+                _log(log, _errors.loggable(line))
+
+    def python_import(self, spec: str, server: Any = None, debug: bool = False) -> bool:
+        """Carries out one ``PythonImport``: imports the module and calls its function, if one is named."""
+        try:
+            if server is not None:
+                self._importer.prepare(server.get_config().get("PythonPath"), None, False)
+            module_name, colons, name = spec.partition("::")
+            module = self._importer.load(module_name, log=debug).module
+            if colons:
+                getattr(module, name)()
+        except BaseException as error:
+            title = f"PythonImport {spec}"
+            _log_all(_apache.log_error, title, _errors.chunks(error))
+            _log(_apache.log_error, _errors.loggable(f"directive_PythonImport: error importing {spec}"))
+            return False
+        return True
+
+    def register_exit(self, callback: Callable[[Any], Any], data: Any = None) -> None:
+        """Keeps a clean-up for the end of the worker."""
+        _apache.register_cleanup("", None, callback, data)
+
+    def run_exit(self) -> None:
+        """Runs the clean-ups of the worker, the last registered first."""
+        while _apache._exit_cleanups:
+            callback, data = _apache._exit_cleanups.pop()
+            self.cleanup(None, callback, data)
+
+
+_NOT_AN_INT = (
+    "Handler has returned result or raised SERVER_RETURN\n"
+    "exception with argument having non integer type. Type of value returned\n"
+    "was {}, whereas expected <class 'int'>."
+)
+
+
+def _server_return(req: Any, end: BaseException) -> Any:
+    """The result that a ``SERVER_RETURN`` carries; its status, if there is one, goes to the request."""
+    args = end.args
+    if len(args) != 2:
+        return args[0]
+    result, status = args
+    if status:
+        req.status = status
+    return result
+
+
+def _end_filter(filter: Any, req: Any, end: BaseException) -> None:  # noqa: A002
+    """``SERVER_RETURN`` in a filter ends the stream: what follows is not sent, as in mod_python."""
+    args = end.args
+    code = args[1] if len(args) == 2 else args[0] if args else None
+    if code.__class__ is int and code >= 400:
+        req.status = code
+    if not filter.closed:
+        filter.close()
+
+
+def _odd(owner: Any, phase: str, name: str, result: int) -> int:
+    """A result that httpd must not get."""
+    _log(owner.log_error, _errors.loggable(f"{phase} {name}: invalid result code {result}"))
+    return HTTP_INTERNAL_SERVER_ERROR
+
+
+def _client_is_gone(error: BaseException) -> bool:
+    return isinstance(error, OSError) and str(error).startswith("Write failed")
+
+
+def _log_all(log: Callable[[str, int], None], title: str, parts: List[str]) -> None:
+    title = _errors.loggable(title)
+    for line in _errors.log_lines(parts):
+        _log(log, f"{title}: {line}")
+
+
+def _log(log: Callable[[str, int], None], line: str) -> None:
+    """Logs a line; where that is not possible any more (httpd is gone), the worker's stderr gets it."""
+    try:
+        log(line, APLOG_ERR)
+    except Exception:
+        stderr = sys.__stderr__
+        if stderr is not None:
+            stderr.write(line + "\n")
+
+
+def _str(value: Any) -> str:
+    try:
+        return str(value)
+    except Exception as problem:
+        return f"<{type(value).__name__}: str() failed with {type(problem).__name__}>"
+
+
+_lock = threading.Lock()
+_dispatcher: Optional[Dispatcher] = None
+
+
+def dispatcher() -> Dispatcher:
+    """The dispatcher of this process."""
+    global _dispatcher
+    with _lock:
+        if _dispatcher is None:
+            _dispatcher = Dispatcher()
+        return _dispatcher
+
+
+def install() -> Dispatcher:
+    """Makes the dispatcher and hands it to the extension. For the worker's main program."""
+    found = dispatcher()
+    _apache._extension("set_dispatcher")(found)
+    return found

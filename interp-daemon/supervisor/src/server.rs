@@ -1,0 +1,542 @@
+//! The event loop and what is decided for the whole supervisor: configuration, generations, stopping, timers.
+//!
+//! Children's packets are served in [`crate::children`], workers are started and watched in [`crate::workers`].
+
+use std::collections::{BTreeMap, HashMap};
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use rustix::net::SocketFlags;
+use vivarium_protocol::codes;
+use vivarium_protocol::control::{Config, FromParent, MAX_PACKET, ToChild, ToWorker};
+use vivarium_protocol::seqpacket::{self, PacketError};
+use vivarium_protocol::{PROTOCOL_VERSION, codec};
+
+use crate::children::Child;
+use crate::config::{self, Settings};
+use crate::conn::{Poller, Source};
+use crate::generations::Generations;
+use crate::log::{Log, escape};
+use crate::notify::Notify;
+use crate::pool::{Pool, PoolName, Quiet};
+use crate::spawn::Launch;
+use crate::sys::Signals;
+use crate::sys::users;
+use crate::workers::{KillReason, Worker};
+
+/// How long workers may finish what they are doing.
+const GRACE: Duration = Duration::from_secs(10);
+/// A worker's own watchdog ends it when its grace is over; this much later we do.
+const GRACE_MARGIN: Duration = Duration::from_secs(1);
+/// After the system has refused a connection for want of something.
+const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
+/// The most packets taken from one socket before the others have their turn.
+pub(crate) const TURN: usize = 32;
+
+/// What `main` has found or made.
+#[derive(Debug)]
+pub(crate) struct Start {
+    pub(crate) log: Log,
+    pub(crate) signals: Signals,
+    pub(crate) listener: OwnedFd,
+    /// Managed: the channel to httpd's parent.
+    pub(crate) channel: Option<OwnedFd>,
+    pub(crate) source: config::Source,
+    pub(crate) settings: Result<Settings, String>,
+    /// Service: what a managed supervisor gets with each configuration.
+    pub(crate) launch: Option<Launch>,
+    pub(crate) notify: Notify,
+    pub(crate) own_uid: u32,
+}
+
+/// The supervisor.
+#[derive(Debug)]
+pub(crate) struct Server {
+    pub(crate) log: Log,
+    pub(crate) poller: Poller,
+    signals: Signals,
+    listener: OwnedFd,
+    listening: bool,
+    listen_again: Option<Instant>,
+    channel: Option<OwnedFd>,
+    pub(crate) managed: bool,
+    pub(crate) source: config::Source,
+    /// The last good configuration file, or why there is none.
+    pub(crate) settings: Result<Rc<Settings>, String>,
+    /// What new pools are made with.
+    pub(crate) launch: Option<Rc<Launch>>,
+    /// Managed: the httpd instance.
+    pub(crate) instance: Option<u64>,
+    /// The parent speaks another version: no child can be served.
+    pub(crate) refuse: Option<String>,
+    /// Who may connect, beside root and ourselves.
+    pub(crate) httpd_uid: Option<u32>,
+    pub(crate) own_uid: u32,
+    pub(crate) generations: Generations,
+    pub(crate) children: HashMap<u64, Child>,
+    pub(crate) pools: BTreeMap<u64, Pool>,
+    pub(crate) index: HashMap<PoolName, u64>,
+    pub(crate) workers: HashMap<u64, Worker>,
+    pub(crate) last_id: u64,
+    pub(crate) buffer: Vec<u8>,
+    /// Connections to be given up once nobody is going through them.
+    pub(crate) doomed: Vec<(u64, String)>,
+    pub(crate) stopping: bool,
+    notify: Notify,
+    /// Strangers that connect.
+    pub(crate) peer_quiet: Quiet,
+    /// Packets that are refused.
+    pub(crate) packet_quiet: Quiet,
+    /// Children that are refused, pools that cannot be made.
+    pub(crate) refuse_quiet: Quiet,
+}
+
+impl Server {
+    pub(crate) fn new(start: Start) -> rustix::io::Result<Self> {
+        let poller = Poller::new()?;
+        let managed = start.channel.is_some();
+        poller.add(&start.signals, Source::Signals)?;
+        if let Some(channel) = &start.channel {
+            poller.add(channel, Source::Channel)?;
+        }
+        let mut server = Self {
+            log: start.log,
+            poller,
+            signals: start.signals,
+            listener: start.listener,
+            listening: false,
+            listen_again: None,
+            channel: start.channel,
+            managed,
+            source: start.source,
+            settings: start.settings.map(Rc::new),
+            launch: start.launch.map(Rc::new),
+            instance: None,
+            refuse: None,
+            httpd_uid: None,
+            own_uid: start.own_uid,
+            generations: Generations::new(managed),
+            children: HashMap::new(),
+            pools: BTreeMap::new(),
+            index: HashMap::new(),
+            workers: HashMap::new(),
+            last_id: 0,
+            buffer: vec![0; MAX_PACKET],
+            doomed: Vec::new(),
+            stopping: false,
+            notify: start.notify,
+            peer_quiet: Quiet::default(),
+            packet_quiet: Quiet::default(),
+            refuse_quiet: Quiet::default(),
+        };
+        server.apply_settings();
+        // A managed supervisor does not know how to serve anybody before it has its first configuration.
+        if !managed {
+            server.listen(true)?;
+        }
+        Ok(server)
+    }
+
+    /// A number that nothing else has or will have.
+    pub(crate) fn new_id(&mut self) -> u64 {
+        self.last_id += 1;
+        self.last_id
+    }
+
+    /// Serves until everything has stopped.
+    pub(crate) fn run(&mut self) -> rustix::io::Result<()> {
+        let who = if self.managed { "managed by httpd" } else { "as a service" };
+        let version = env!("CARGO_PKG_VERSION");
+        self.log.notice(
+            codes::STARTED,
+            format_args!("vivariumd {version} (protocol {PROTOCOL_VERSION}) has started, {who}"),
+        );
+        self.notify.say("READY=1");
+        let mut events = Vec::new();
+        loop {
+            self.drop_doomed();
+            self.timers(Instant::now());
+            self.drop_doomed();
+            if self.stopping && self.workers.is_empty() {
+                break;
+            }
+            self.poller.wait(self.next_deadline(), &mut events)?;
+            for event in events.drain(..) {
+                self.dispatch(event);
+            }
+        }
+        self.log.notice(codes::STOPPING, format_args!("vivariumd has stopped; no worker is left"));
+        Ok(())
+    }
+
+    fn dispatch(&mut self, event: Source) {
+        match event {
+            Source::Listener => self.accept(),
+            Source::Channel => self.channel_readable(),
+            Source::Signals => self.signalled(),
+            Source::Child(id) => self.child_event(id),
+            Source::Worker(id) => self.worker_event(id),
+            Source::Process(id) => self.worker_gone(id),
+            Source::Output(id) => self.output_readable(id),
+        }
+    }
+
+    // ---- the listening socket ----
+
+    pub(crate) fn listen(&mut self, on: bool) -> rustix::io::Result<()> {
+        if on && !self.listening && !self.stopping {
+            self.poller.add(&self.listener, Source::Listener)?;
+        } else if !on && self.listening {
+            self.poller.remove(&self.listener);
+        }
+        self.listening = on && !self.stopping;
+        Ok(())
+    }
+
+    /// Accepts nobody for a while.
+    pub(crate) fn pause_listening(&mut self) {
+        let _ = self.listen(false);
+        self.listen_again = Some(Instant::now() + ACCEPT_PAUSE);
+    }
+
+    fn accept(&mut self) {
+        for _ in 0..TURN {
+            if !self.listening || !self.room_for_child() {
+                return;
+            }
+            let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+            match rustix::net::accept_with(&self.listener, flags) {
+                Ok(socket) => self.connected(socket),
+                Err(e) if e == rustix::io::Errno::AGAIN => return,
+                Err(rustix::io::Errno::INTR | rustix::io::Errno::CONNABORTED) => {}
+                Err(e) => {
+                    self.log.error(
+                        codes::SUPERVISOR_LIMIT,
+                        format_args!("no connection can be accepted: {e}; trying again in a second"),
+                    );
+                    self.pause_listening();
+                }
+            }
+        }
+    }
+
+    // ---- the channel to httpd's parent ----
+
+    /// Takes whatever the parent has sent. Also called before a child's hello is judged: its configuration was sent
+    /// before the child was born, so it is here.
+    pub(crate) fn channel_readable(&mut self) {
+        for _ in 0..TURN {
+            let Some(channel) = &self.channel else { return };
+            match seqpacket::recv_bytes(channel, &mut self.buffer, true) {
+                Ok((len, mut fds)) => {
+                    let bytes = self.buffer.get(..len).unwrap_or_default();
+                    match codec::decode(bytes) {
+                        Ok(FromParent::Config(config)) if fds.len() <= 1 => {
+                            self.configure(config, fds.pop());
+                        }
+                        Ok(_) => self.bad_channel_packet("more descriptors than expected"),
+                        Err(e) => self.bad_channel_packet(&e.to_string()),
+                    }
+                }
+                Err(e) if e.would_block() => return,
+                Err(PacketError::Cut) => self.bad_channel_packet("it is too long"),
+                Err(_) => {
+                    if let Some(channel) = self.channel.take() {
+                        self.poller.remove(&channel);
+                    }
+                    self.stop("httpd has ended");
+                    return;
+                }
+            }
+        }
+    }
+
+    /// The channel itself is not given up: its end would mean that httpd has ended.
+    fn bad_channel_packet(&mut self, why: &str) {
+        let reason = format!(
+            "httpd's module sent a configuration that cannot be understood ({}): are module and vivariumd of one version?",
+            escape(why.as_bytes(), 200)
+        );
+        self.log.error(codes::BAD_PACKET, format_args!("{reason}"));
+        if self.launch.is_none() {
+            self.refuse = Some(reason);
+            self.start_listening();
+        }
+    }
+
+    fn start_listening(&mut self) {
+        if let Err(e) = self.listen(true) {
+            self.log.error(codes::SOCKET, format_args!("the listening socket cannot be watched: {e}"));
+            self.stop("it cannot listen");
+        }
+    }
+
+    fn configure(&mut self, config: Config, log_fd: Option<OwnedFd>) {
+        if let Some(fd) = log_fd {
+            match rustix::stdio::dup2_stderr(&fd) {
+                Ok(()) => self.log.replaced(),
+                Err(e) => self.log.error(
+                    codes::SUPERVISOR_LIMIT,
+                    format_args!("httpd's error log cannot be taken over: {e}"),
+                ),
+            }
+        }
+        if config.version != PROTOCOL_VERSION {
+            let reason = format!(
+                "httpd's module speaks protocol {}, vivariumd speaks {PROTOCOL_VERSION}: restart httpd (not gracefully) \
+                 so that both are of one version",
+                config.version
+            );
+            self.log.error(codes::VERSION_MISMATCH, format_args!("{reason}"));
+            self.refuse = Some(reason);
+            self.start_listening();
+            return;
+        }
+        if self.instance.is_some_and(|known| known != config.instance) {
+            self.log.error(
+                codes::BAD_PACKET,
+                format_args!("a configuration of another httpd came over the channel and is ignored"),
+            );
+            return;
+        }
+        self.refuse = None;
+        self.instance = Some(config.instance);
+        self.launch = Some(Rc::new(Launch {
+            package_dir: config.package_dir,
+            extension: config.extension,
+            httpd: Some((config.child_uid, config.child_gid)),
+        }));
+        self.httpd_uid = Some(config.child_uid);
+        self.generations.announce(config.instance, config.generation);
+        self.reload();
+        self.log.info(
+            codes::CONFIGURED,
+            format_args!(
+                "generation {} of the httpd in {} is in force",
+                config.generation,
+                escape(config.server_root.as_bytes(), 500)
+            ),
+        );
+        self.retire_old();
+        self.start_listening();
+    }
+
+    // ---- the configuration file ----
+
+    /// Reads the file again. A bad one changes nothing.
+    fn reload(&mut self) {
+        match self.source.load() {
+            Ok(settings) => {
+                self.settings = Ok(Rc::new(settings));
+                self.apply_settings();
+                let now = Instant::now();
+                for pool in self.pools.values_mut() {
+                    pool.hurry(now);
+                }
+            }
+            Err(e) => match &mut self.settings {
+                Ok(_) => self.log.error(
+                    codes::SUPERVISOR_CONFIG,
+                    format_args!("{e}; what was read before stays in force"),
+                ),
+                Err(reason) => {
+                    *reason = e.to_string();
+                    self.log.error(
+                        codes::SUPERVISOR_CONFIG,
+                        format_args!("{e}; no Python is run until this is corrected"),
+                    );
+                }
+            },
+        }
+    }
+
+    fn apply_settings(&mut self) {
+        let Ok(settings) = &self.settings else { return };
+        self.log.set_level(settings.log.level);
+        if self.managed {
+            return;
+        }
+        let user = match &settings.httpd.user {
+            Some(name) => match users::by_name(name.get()) {
+                Ok(Some(user)) => Some(user),
+                _ => {
+                    self.log.error(
+                        codes::SUPERVISOR_CONFIG,
+                        format_args!(
+                            "{}: the user {} in [httpd] does not exist: httpd's children cannot connect",
+                            self.source.path().display(),
+                            name.get()
+                        ),
+                    );
+                    None
+                }
+            },
+            None => default_httpd_user(),
+        };
+        self.httpd_uid = user.as_ref().map(|u| u.uid);
+        if let Some(launch) = &self.launch {
+            let mut launch = Launch::clone(launch);
+            launch.httpd = user.map(|u| (u.uid, u.gid));
+            self.launch = Some(Rc::new(launch));
+        }
+    }
+
+    // ---- signals, stopping ----
+
+    fn signalled(&mut self) {
+        while let Some(signal) = self.signals.next() {
+            match signal {
+                libc::SIGHUP => {
+                    self.notify.reloading();
+                    self.reload();
+                    self.log.info(
+                        codes::CONFIGURED,
+                        format_args!("asked by SIGHUP: {} was read again", self.source.path().display()),
+                    );
+                    self.notify.say("READY=1");
+                }
+                _ if self.stopping => {
+                    // Asked twice: no more patience.
+                    let now = Instant::now();
+                    for worker in self.workers.values_mut() {
+                        worker.kill_at = Some((now, KillReason::Stop));
+                    }
+                }
+                libc::SIGTERM => self.stop("asked by SIGTERM"),
+                libc::SIGINT => self.stop("asked by SIGINT"),
+                _ => {}
+            }
+        }
+    }
+
+    /// Stops everything gracefully; [`Server::run`] ends when the last worker is gone.
+    pub(crate) fn stop(&mut self, why: &str) {
+        if self.stopping {
+            return;
+        }
+        let count = self.workers.len();
+        self.log.notice(
+            codes::STOPPING,
+            format_args!("vivariumd is stopping: {why}; {count} workers have {} s to finish", GRACE.as_secs()),
+        );
+        self.notify.say("STOPPING=1");
+        let _ = self.listen(false);
+        self.stopping = true;
+        self.listen_again = None;
+        let ids: Vec<u64> = self.pools.keys().copied().collect();
+        for id in ids {
+            self.retire(id);
+        }
+        // To a child this looks like our death: it takes back what nobody has claimed, the rest is finished.
+        for (_, child) in self.children.drain() {
+            child.conn.close(&self.poller);
+        }
+    }
+
+    /// Stops the pools of generations that nobody uses any more.
+    pub(crate) fn retire_old(&mut self) {
+        let now = Instant::now();
+        let over: Vec<u64> = self
+            .pools
+            .iter()
+            .filter(|(_, p)| {
+                !p.retiring && self.generations.is_over(p.name.instance, p.name.generation, now)
+            })
+            .map(|(id, _)| *id)
+            .collect();
+        for id in over {
+            self.retire(id);
+        }
+        self.generations.forget_gone(now);
+    }
+
+    /// Asks a pool's workers to stop and starts no more.
+    fn retire(&mut self, id: u64) {
+        let Some(pool) = self.pools.get_mut(&id) else { return };
+        if self.index.get(&pool.name) == Some(&id) {
+            self.index.remove(&pool.name);
+        }
+        let grace_ms = u32::try_from(GRACE.as_millis()).unwrap_or(u32::MAX);
+        for worker in pool.retire() {
+            self.tell_worker(worker, &ToWorker::Stop { grace_ms }, &[]);
+            if let Some(worker) = self.workers.get_mut(&worker) {
+                worker.kill_at = Some((Instant::now() + GRACE + GRACE_MARGIN, KillReason::Stop));
+            }
+        }
+        self.bury(id);
+    }
+
+    /// Removes a retired pool once its last worker is gone.
+    pub(crate) fn bury(&mut self, id: u64) {
+        let Some(pool) = self.pools.get(&id) else { return };
+        if !pool.retiring || pool.workers().next().is_some() {
+            return;
+        }
+        if !self.stopping {
+            self.log.info(
+                codes::POOL_RETIRED,
+                format_args!(
+                    "pool {} of httpd generation {} has stopped: nobody uses it any more",
+                    pool.label, pool.name.generation
+                ),
+            );
+        }
+        self.pools.remove(&id);
+    }
+
+    // ---- timers ----
+
+    fn next_deadline(&self) -> Option<Instant> {
+        let pools = self.pools.values().filter_map(Pool::next_start);
+        let workers = self.workers.values().filter_map(Worker::deadline);
+        let children = self.children.values().filter_map(Child::deadline);
+        pools
+            .chain(workers)
+            .chain(children)
+            .chain(self.listen_again)
+            .chain(self.generations.next_deadline())
+            .min()
+    }
+
+    fn timers(&mut self, now: Instant) {
+        self.start_due(now);
+        self.worker_timers(now);
+        self.child_timers(now);
+        if self.listen_again.is_some_and(|at| at <= now) {
+            self.listen_again = None;
+            self.start_listening();
+        }
+        if self.generations.next_deadline().is_some_and(|at| at <= now) {
+            self.retire_old();
+        }
+    }
+
+    // ---- talking to children ----
+
+    /// Sends to a child; one that cannot take it is given up.
+    pub(crate) fn tell_child(&mut self, id: u64, message: &ToChild, fds: &[&Rc<OwnedFd>]) {
+        let Some(child) = self.children.get_mut(&id) else { return };
+        if let Err(e) = child.conn.send(&self.poller, message, fds) {
+            self.doomed.push((id, e.to_string()));
+        }
+    }
+
+    /// Gives a connection up, soon.
+    pub(crate) fn doom(&mut self, id: u64, why: impl Into<String>) {
+        self.doomed.push((id, why.into()));
+    }
+
+    fn drop_doomed(&mut self) {
+        while let Some((id, why)) = self.doomed.pop() {
+            self.drop_child(id, Some(&why));
+        }
+    }
+}
+
+/// Debian's, Fedora's, and others' names for the user of httpd's children.
+pub(crate) fn default_httpd_user() -> Option<users::User> {
+    ["www-data", "apache", "httpd", "http"]
+        .iter()
+        .find_map(|name| users::by_name(name).ok().flatten())
+}

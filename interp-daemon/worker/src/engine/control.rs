@@ -1,0 +1,262 @@
+//! The worker's process: what it was born with, its control socket, and its end.
+//!
+//! A native thread serves the control socket: it never touches Python, so regions come and go, and the deadline after
+//! a stop holds, whatever Python code does. The main thread waits for what needs Python: clean-ups of trees whose
+//! httpd has died, and the end.
+
+use std::io::Write;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError, Weak};
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use vivarium_protocol::control::{FromWorker, ToWorker, WORKER_CONTROL_FD, WORKER_PAGE_FD};
+use vivarium_protocol::page::PoolPage;
+use vivarium_protocol::region::{MAX_WORKERS, Owner, Region};
+use vivarium_protocol::seqpacket::{self, PacketError};
+use vivarium_protocol::{PROTOCOL_VERSION, codes};
+
+use super::lock;
+use super::regions::{Entry, Regions};
+use super::tree::Tree;
+use crate::ffi;
+
+/// How long running requests have when the supervisor is gone.
+const ORPHAN_GRACE: Duration = Duration::from_secs(30);
+/// How soon threads that may have missed a wake-up are woken again.
+const REWAKE: Duration = Duration::from_millis(20);
+
+/// What the worker's threads share.
+#[derive(Debug)]
+pub(crate) struct Worker {
+    /// Slot and epoch.
+    pub(crate) me: Owner,
+    /// The pool's page.
+    pub(crate) page: PoolPage,
+    /// The regions.
+    pub(crate) regions: Regions,
+    /// The interpreter's name.
+    pub(crate) interpreter: String,
+    control: OwnedFd,
+    stopping: AtomicBool,
+    news: Mutex<News>,
+    bell: Condvar,
+}
+
+/// What the main thread waits for.
+#[derive(Debug, Default)]
+struct News {
+    orphans: Vec<Arc<Tree>>,
+    deadline: Option<Instant>,
+}
+
+static WORKER: OnceLock<Worker> = OnceLock::new();
+
+/// Why the worker cannot start.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum StartError {
+    /// Started by hand.
+    #[error("descriptor {0} is not there ({1}): vivarium.worker is started by vivariumd, not by hand")]
+    Descriptor(i32, rustix::io::Errno),
+    /// The environment is not as it should be.
+    #[error("environment variable {0} has no valid value")]
+    Environment(&'static str),
+    /// The page cannot be mapped.
+    #[error("{}: {0}", codes::VERSION_MISMATCH)]
+    Page(#[from] vivarium_protocol::region::RegionError),
+    /// Twice in one process.
+    #[error("the worker was set up before")]
+    Twice,
+    /// The control socket does not work.
+    #[error("control socket: {0}")]
+    Socket(#[from] PacketError),
+    /// No thread.
+    #[error("cannot start the control thread: {0}")]
+    Thread(std::io::Error),
+}
+
+/// The worker, after [`set_up`]. Before that (when the types are used without a supervisor) one that has no regions
+/// cannot be made, so callers on that path check [`is_set_up`].
+///
+/// # Panics
+/// Before [`set_up`]: conversations exist only after it.
+pub(crate) fn worker() -> &'static Worker {
+    WORKER.get().unwrap_or_else(|| unreachable!("a conversation without a worker"))
+}
+
+/// Takes over what the process was born with.
+pub(crate) fn set_up(slot: &str, epoch: &str, interpreter: &str) -> Result<(), StartError> {
+    use vivarium_protocol::control::{ENV_EPOCH, ENV_SLOT};
+    let slot = slot.parse::<u8>().ok().filter(|s| u32::from(*s) < MAX_WORKERS);
+    let slot = slot.ok_or(StartError::Environment(ENV_SLOT))?;
+    let epoch = epoch.parse::<u16>().map_err(|_| StartError::Environment(ENV_EPOCH))?;
+    if WORKER.get().is_some() {
+        return Err(StartError::Twice);
+    }
+    let inherited =
+        |n| ffi::inherited_fd(n).map_err(|errno| StartError::Descriptor(n, errno));
+    let control = inherited(WORKER_CONTROL_FD)?;
+    let page = inherited(WORKER_PAGE_FD)?;
+    let page = PoolPage::open(page.as_fd())?;
+    let worker = Worker {
+        me: Owner { slot, epoch },
+        page,
+        regions: Regions::default(),
+        interpreter: interpreter.to_owned(),
+        control,
+        stopping: AtomicBool::new(false),
+        news: Mutex::default(),
+        bell: Condvar::new(),
+    };
+    WORKER.set(worker).map_err(|_| StartError::Twice)
+}
+
+/// Tells the supervisor that the worker is up, and starts serving the control socket.
+pub(crate) fn ready(python: String) -> Result<(), StartError> {
+    let ready = FromWorker::Ready { version: PROTOCOL_VERSION, python };
+    seqpacket::send(&worker().control, &ready, &[], false)?;
+    std::thread::Builder::new()
+        .name("vivarium-control".into())
+        .spawn(|| worker().serve_control())
+        .map_err(StartError::Thread)?;
+    Ok(())
+}
+
+/// Tells the supervisor that the worker cannot come up.
+pub(crate) fn failed(reason: &str) -> Result<(), StartError> {
+    let reason = reason.lines().next().unwrap_or_default().chars().take(2000).collect();
+    if let Some(worker) = WORKER.get() {
+        return Ok(seqpacket::send(&worker.control, &FromWorker::Failed { reason }, &[], false)?);
+    }
+    let control = ffi::inherited_fd(WORKER_CONTROL_FD)
+        .map_err(|errno| StartError::Descriptor(WORKER_CONTROL_FD, errno))?;
+    Ok(seqpacket::send(&control, &FromWorker::Failed { reason }, &[], false)?)
+}
+
+/// Writes a line to standard error, where the supervisor reads it.
+pub(crate) fn complain(line: &str) {
+    let mut bytes = Vec::with_capacity(line.len() + 1);
+    bytes.extend_from_slice(line.trim_end_matches('\n').as_bytes());
+    bytes.push(b'\n');
+    // Nobody is left to be told if this fails.
+    let _ = std::io::stderr().write_all(&bytes);
+}
+
+impl Worker {
+    /// Whether the worker is to end: no new lanes are claimed.
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Acquire)
+    }
+
+    fn stop(&self, grace: Duration) {
+        {
+            let mut news = lock(&self.news);
+            let deadline = Instant::now() + grace;
+            news.deadline = Some(news.deadline.map_or(deadline, |d| d.min(deadline)));
+        }
+        self.stopping.store(true, Ordering::Release);
+        self.page.ring_all();
+        self.bell.notify_all();
+    }
+
+    /// Main thread, detached: waits until there is something to do for Python: trees to abandon, or `None` for the end.
+    pub(crate) fn wait_for_news(&self) -> Option<Vec<Arc<Tree>>> {
+        let mut news = lock(&self.news);
+        loop {
+            if !news.orphans.is_empty() {
+                return Some(std::mem::take(&mut news.orphans));
+            }
+            if news.deadline.is_some() {
+                return None;
+            }
+            news = self.bell.wait(news).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// How long the worker has left after a stop.
+    pub(crate) fn time_left(&self) -> Duration {
+        let deadline = lock(&self.news).deadline;
+        deadline.map_or(ORPHAN_GRACE, |d| d.saturating_duration_since(Instant::now()))
+    }
+
+    fn serve_control(&self) {
+        let mut lingering: Vec<Weak<Entry>> = Vec::new();
+        let mut listening = true;
+        loop {
+            lingering.retain(|entry| entry.upgrade().is_some_and(|e| {
+                e.wake_all();
+                true
+            }));
+            let deadline = lock(&self.news).deadline;
+            let left = deadline.map(|d| d.saturating_duration_since(Instant::now()));
+            if left.is_some_and(|l| l.is_zero()) {
+                complain("the worker did not finish its requests in time and ends without them");
+                ffi::exit_now(1);
+            }
+            let wait = if lingering.is_empty() { left } else { Some(REWAKE.min(left.unwrap_or(REWAKE))) };
+            if !listening {
+                std::thread::sleep(wait.unwrap_or(ORPHAN_GRACE));
+                continue;
+            }
+            let timeout = wait.map(|w| Timespec {
+                tv_sec: i64::try_from(w.as_secs()).unwrap_or(i64::MAX),
+                // Rounded up, so that the deadline has passed after it.
+                tv_nsec: i64::from(w.subsec_nanos()),
+            });
+            let mut polled = [PollFd::new(&self.control, PollFlags::IN)];
+            match poll(&mut polled, timeout.as_ref()) {
+                Ok(0) | Err(rustix::io::Errno::INTR) => continue,
+                Ok(_) => {}
+                Err(errno) => complain(&format!("poll: {errno}")),
+            }
+            match seqpacket::recv::<ToWorker>(&self.control, true) {
+                Ok((message, fds)) => self.handle(message, fds, &mut lingering),
+                Err(error) if error.would_block() => {}
+                Err(PacketError::Codec(error)) => {
+                    complain(&format!("{}: from the supervisor: {error}", codes::BAD_PACKET));
+                }
+                // The supervisor is gone. httpd's children find another one; what runs here may finish.
+                Err(_) => {
+                    listening = false;
+                    self.stop(ORPHAN_GRACE);
+                }
+            }
+        }
+    }
+
+    fn handle(&self, message: ToWorker, fds: Vec<OwnedFd>, lingering: &mut Vec<Weak<Entry>>) {
+        match message {
+            ToWorker::Region { region: number } => {
+                let mut fds = fds.into_iter();
+                let Some(memory) = fds.next() else {
+                    complain(&format!("{}: a region without its memory", codes::BAD_PACKET));
+                    return;
+                };
+                match Region::open(memory.as_fd()) {
+                    Ok(region) => {
+                        self.regions.add(Arc::new(Entry::new(number, region, fds.next())));
+                        self.page.ring_all();
+                    }
+                    Err(error) => complain(&format!("{}: a region cannot be used: {error}", codes::BAD_PACKET)),
+                }
+            }
+            ToWorker::RegionGone { region: number } => {
+                if let Some(entry) = self.regions.remove(number) {
+                    self.end_region(&entry, lingering);
+                }
+            }
+            ToWorker::Stop { grace_ms } => self.stop(Duration::from_millis(grace_ms.into())),
+        }
+    }
+
+    fn end_region(&self, entry: &Arc<Entry>, lingering: &mut Vec<Weak<Entry>>) {
+        // A tree with a conversation under way is ended by the thread that runs it.
+        let orphans: Vec<_> = entry.end().into_iter().filter(|t| t.is_over()).collect();
+        if !orphans.is_empty() {
+            lock(&self.news).orphans.extend(orphans);
+            self.bell.notify_all();
+        }
+        lingering.push(Arc::downgrade(entry));
+    }
+}

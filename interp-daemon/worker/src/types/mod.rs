@@ -1,0 +1,23 @@
+//! What Python sees.
+
+pub(crate) mod conn;
+pub(crate) mod fields;
+pub(crate) mod filter;
+pub(crate) mod finfo;
+pub(crate) mod hlist;
+pub(crate) mod request;
+mod request_io;
+mod request_methods;
+pub(crate) mod server;
+pub(crate) mod streams;
+pub(crate) mod table;
+pub(crate) mod text;
+
+use pyo3::exceptions::PyException;
+
+pyo3::create_exception!(
+    _apache,
+    SERVER_RETURN,
+    PyException,
+    "Ends a handler with the result that it carries: SERVER_RETURN(result[, status])."
+);
