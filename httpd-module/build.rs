@@ -47,7 +47,8 @@ const VARS: &[&str] = &[
     "OK|DECLINED|DONE|SUSPENDED|HTTP_.*|OR_.*|ACCESS_CONF|RSRC_CONF|EXEC_ON_READ|M_.*|METHODS",
     "AP_MPMQ_.*|AP_SQ_.*|AP_FTYPE_.*|AP_MODE_.*|AP_SERVER_.*|MODULE_MAGIC_.*|APLOG_.*|APR_HOOK_.*",
     "APR_OC_REASON_.*|APR_SUCCESS|APR_EOF|APR_TIMEUP|APR_READ|APR_FOPEN_.*|APR_BLOCK_READ|APR_NONBLOCK_READ|APR_OS_START.*",
-    "AP_FILTER_ERROR|REQUEST_.*","ap_unixd_config|ap_server_conf|ap_server_root|ap_runtime_dir|apr_bucket_type_.*|ap_bucket_type_error|ap_bucket_type_eor|GET_ONLY_.*|NOT_IN_.*|REMOTE_.*",
+    "AP_FILTER_ERROR|REQUEST_.*",
+    "ap_unixd_config|ap_server_conf|ap_server_root|ap_runtime_dir|apr_bucket_type_.*|ap_bucket_type_error|ap_bucket_type_eor|GET_ONLY_.*|NOT_IN_.*|REMOTE_.*",
 ];
 
 fn output(program: &str, args: &[&str]) -> String {
@@ -76,7 +77,11 @@ fn main() {
         } else {
             program
         };
-        let flags = if config == "APR_CONFIG" { &["--cppflags", "--includes"][..] } else { &["--includes"][..] };
+        let flags = if config == "APR_CONFIG" {
+            &["--cppflags", "--includes"][..]
+        } else {
+            &["--includes"][..]
+        };
         args.extend(output(&program, flags).split_whitespace().map(str::to_owned));
     }
 

@@ -17,7 +17,7 @@ use crate::apache::log::{self, Level};
 use crate::apache::server::Server;
 use crate::config::server::Daemon;
 use crate::retained::{self, Retained};
-use crate::{process, paths};
+use crate::{paths, process};
 
 static STARTED: AtomicI64 = AtomicI64::new(0);
 
@@ -196,7 +196,11 @@ pub(crate) fn died(how: &str) {
     let text = format!(
         "{}: {how}; {}",
         codes::SUPERVISOR_DIED,
-        if quick { "starting it again" } else { "it dies too often: trying again in a few seconds" }
+        if quick {
+            "starting it again"
+        } else {
+            "it dies too often: trying again in a few seconds"
+        }
     );
     log::server(None, Level::Err, &text);
     if quick {

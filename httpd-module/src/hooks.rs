@@ -5,9 +5,11 @@ use core::ffi::c_int;
 use core::ptr::null;
 use std::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
 
+use vivarium_protocol::message::Phase;
+
 use crate::apache::brigade::Brigade;
 use crate::apache::edge::{self, RequestHook, guarded, request_hook};
-use crate::apache::filter::{self, Filter};
+use crate::apache::filter::{self, Demand, Filter};
 use crate::apache::pool::Pool;
 use crate::apache::request::Request;
 use crate::apache::server::Server;
@@ -29,13 +31,30 @@ pub(crate) fn max_threads() -> u32 {
     MAX_THREADS.load(Ordering::Relaxed).max(1)
 }
 
-struct Content;
+macro_rules! request_hooks {
+    ($($name:ident $what:literal $run:expr;)*) => {$(
+        struct $name;
+        impl RequestHook for $name {
+            const NAME: &'static str = $what;
+            fn run(r: Request<'_>) -> c_int {
+                let run: fn(Request<'_>) -> c_int = $run;
+                run(r)
+            }
+        }
+    )*};
+}
 
-impl RequestHook for Content {
-    const NAME: &'static str = "the content handler";
-    fn run(r: Request<'_>) -> c_int {
-        phases::content(r)
-    }
+request_hooks! {
+    PostRead "post_read_request" phases::post_read;
+    Trans "translate_name" |r| phases::early(r, Phase::Trans);
+    HeaderParser "header_parser" phases::header_parser;
+    Access "access_checker" |r| phases::early(r, Phase::Access);
+    Authen "check_user_id" |r| phases::early(r, Phase::Authen);
+    Authz "auth_checker" |r| phases::early(r, Phase::Authz);
+    Type "type_checker" |r| phases::early(r, Phase::Type);
+    Fixup "fixups" |r| phases::early(r, Phase::Fixup);
+    Content "the content handler" phases::content;
+    Log "log_transaction" phases::log_transaction;
 }
 
 /// `register_hooks`.
@@ -46,22 +65,35 @@ pub(crate) unsafe extern "C" fn register(_: *mut sys::apr_pool_t) {
         sys::ap_hook_post_config(Some(post_config), null(), null(), sys::APR_HOOK_MIDDLE);
         sys::ap_hook_child_init(Some(child_init), null(), null(), sys::APR_HOOK_MIDDLE);
         sys::ap_hook_monitor(Some(monitor), null(), null(), sys::APR_HOOK_MIDDLE);
-        sys::ap_hook_handler(
-            Some(request_hook::<Content>),
-            null(),
-            null(),
-            sys::APR_HOOK_MIDDLE,
-        );
+        let (first, middle) = (sys::APR_HOOK_FIRST, sys::APR_HOOK_MIDDLE);
+        sys::ap_hook_post_read_request(Some(request_hook::<PostRead>), null(), null(), middle);
+        sys::ap_hook_translate_name(Some(request_hook::<Trans>), null(), null(), middle);
+        sys::ap_hook_header_parser(Some(request_hook::<HeaderParser>), null(), null(), middle);
+        sys::ap_hook_access_checker(Some(request_hook::<Access>), null(), null(), middle);
+        // Before the modules that would answer for everybody: a configured Python handler that declines hands on to
+        // them, one that is never asked cannot.
+        sys::ap_hook_check_user_id(Some(request_hook::<Authen>), null(), null(), first);
+        sys::ap_hook_auth_checker(Some(request_hook::<Authz>), null(), null(), first);
+        sys::ap_hook_type_checker(Some(request_hook::<Type>), null(), null(), first);
+        sys::ap_hook_fixups(Some(request_hook::<Fixup>), null(), null(), middle);
+        sys::ap_hook_log_transaction(Some(request_hook::<Log>), null(), null(), middle);
+        sys::ap_hook_handler(Some(request_hook::<Content>), null(), null(), sys::APR_HOOK_MIDDLE);
     }
 }
 
 unsafe extern "C" fn pre_config(
-    _pconf: *mut sys::apr_pool_t,
+    pconf: *mut sys::apr_pool_t,
     _plog: *mut sys::apr_pool_t,
     _ptemp: *mut sys::apr_pool_t,
 ) -> c_int {
     guarded("pre_config", sys::OK, || {
         edge::install_panic_hook();
+        // SAFETY: the live pool of the configuration that is about to be read.
+        if let Some(pool) = unsafe { Pool::from_raw(pconf) } {
+            for (name, is_input) in filters::OWN_NAMES {
+                register_filter(pool, name, is_input);
+            }
+        }
         sys::OK
     })
 }
@@ -123,18 +155,42 @@ unsafe extern "C" fn output_filter(
     })
 }
 
+unsafe extern "C" fn input_filter(
+    f: *mut sys::ap_filter_t,
+    bb: *mut sys::apr_bucket_brigade,
+    mode: sys::ap_input_mode_t,
+    block: sys::apr_read_type_e,
+    bytes: sys::apr_off_t,
+) -> c_int {
+    guarded("an input filter", sys::APR_EGENERAL, || {
+        // SAFETY: as in `output_filter`.
+        match unsafe { (Filter::from_raw(f), Brigade::from_raw(bb)) } {
+            (Some(f), Some(bb)) => filters::run_input(f, bb, Demand { mode, block, bytes }),
+            _ => sys::APR_EGENERAL,
+        }
+    })
+}
+
 /// Makes a filter name known to httpd.
 pub(crate) fn register_filter(pool: Pool<'_>, name: &[u8], is_input: bool) {
-    if !is_input {
-        let name = pool.dup(name);
-        // SAFETY: httpd copies the name into its own tables; the function stays mapped.
-        unsafe {
-            sys::ap_register_output_filter(name, Some(output_filter), None, sys::AP_FTYPE_RESOURCE);
+    let name = pool.dup(name);
+    let kind = sys::AP_FTYPE_RESOURCE;
+    // SAFETY: httpd copies the name into its own tables; the functions stay mapped.
+    unsafe {
+        if is_input {
+            sys::ap_register_input_filter(name, Some(input_filter), None, kind);
+        } else {
+            sys::ap_register_output_filter(name, Some(output_filter), None, kind);
         }
     }
 }
 
 /// Whether Python is in a request's output chain.
 pub(crate) fn has_output_filter(r: Request<'_>) -> bool {
-    filter::chain_has(r.output_filters(), output_filter)
+    filter::chain_has(r.output_filters(), output_filter as *const ())
+}
+
+/// Whether Python is in a request's input chain.
+pub(crate) fn has_input_filter(r: Request<'_>) -> bool {
+    filter::chain_has(r.input_filters(), input_filter as *const ())
 }

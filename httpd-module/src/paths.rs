@@ -85,7 +85,7 @@ pub(crate) fn server_root() -> String {
 pub(crate) fn child_ids() -> (u32, u32) {
     if rustix::process::geteuid().is_root() {
         // SAFETY: plain reads; httpd sets the record when it reads the configuration.
-        unsafe { ((*(&raw const sys::ap_unixd_config)).user_id, (*(&raw const sys::ap_unixd_config)).group_id) }
+        unsafe { (sys::ap_unixd_config.user_id, sys::ap_unixd_config.group_id) }
     } else {
         (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw())
     }

@@ -36,7 +36,8 @@ pub(crate) fn random_u64() -> u64 {
 pub(crate) fn is_stopping() -> bool {
     let mut state = 0;
     // SAFETY: a query into a local integer.
-    let known = unsafe { sys::ap_mpm_query(sys::AP_MPMQ_MPM_STATE, &raw mut state) } == sys::APR_SUCCESS;
+    let known =
+        unsafe { sys::ap_mpm_query(sys::AP_MPMQ_MPM_STATE, &raw mut state) } == sys::APR_SUCCESS;
     known && state == sys::AP_MPMQ_STOPPING
 }
 
@@ -93,7 +94,8 @@ const PRIVATE_PREFIX: &str = "vivarium-";
 
 /// A new directory below the temporary one that only we may enter.
 pub(crate) fn private_directory() -> io::Result<PathBuf> {
-    let name = format!("{PRIVATE_PREFIX}{}-{:016x}", rustix::process::geteuid().as_raw(), random_u64());
+    let name =
+        format!("{PRIVATE_PREFIX}{}-{:016x}", rustix::process::geteuid().as_raw(), random_u64());
     let path = std::env::temp_dir().join(name);
     std::fs::DirBuilder::new().mode(0o700).create(&path)?;
     Ok(path)

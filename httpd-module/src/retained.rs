@@ -85,7 +85,8 @@ pub(crate) fn get_or_make() -> Option<&'static mut Retained> {
     if get().is_none() {
         // SAFETY: zeroed memory is a valid `Retained`.
         unsafe {
-            let p = sys::ap_retained_data_create(KEY.as_ptr(), size_of::<Retained>()).cast::<Retained>();
+            let p = sys::ap_retained_data_create(KEY.as_ptr(), size_of::<Retained>())
+                .cast::<Retained>();
             let r = p.as_mut()?;
             r.layout = LAYOUT;
             r.listener = -1;
@@ -99,11 +100,12 @@ pub(crate) fn get_or_make() -> Option<&'static mut Retained> {
 pub(crate) fn unlink_at_exit(pool: Pool<'_>) {
     unsafe extern "C" fn unlink(_: *mut c_void) -> sys::apr_status_t {
         guarded("the removal of the supervisor's socket", 0, || {
-            if let Some(r) = get() {
-                if r.parent == crate::process::pid() && r.managed {
-                    let _ = std::fs::remove_file(r.path());
-                    crate::process::remove_private_directory(&r.path());
-                }
+            if let Some(r) = get()
+                && r.parent == crate::process::pid()
+                && r.managed
+            {
+                let _ = std::fs::remove_file(r.path());
+                crate::process::remove_private_directory(&r.path());
             }
             0
         })

@@ -18,7 +18,8 @@
 //! | [`shm`] | sealed memfds and their mappings: the crate's only `unsafe` |
 //! | [`futex`] | shared futex calls and the poll-then-sleep wait |
 //! | [`ring`] | one-writer one-reader byte ring |
-//! | [`region`] | layout of a region, ready bitmaps, claim words |
+//! | [`region`] | layout of a region, ready bitmaps |
+//! | [`claim`] | claim words: who holds a lane |
 //! | [`page`] | layout of a pool page: doorbell and worker slots |
 //! | [`lane`] | a lane's two rings as a channel of frames |
 //! | [`frame`] | frame headers and their kinds |
@@ -38,7 +39,7 @@
 
 // The models (cfg loom) run the bare steps of rings, claims, sleeps and doorbells on loom's atomics, which cannot lie in
 // a mapping: what is built on mappings is left out then.
-mod claim;
+pub mod claim;
 pub mod codec;
 pub mod codes;
 pub mod control;

@@ -255,13 +255,13 @@ impl Hostile {
     /// no, the conversation is left as it is.
     pub fn converse(&mut self, lane: u32, go_on: &dyn Fn() -> bool) -> End {
         let mode = match self.mode {
-            Mode::Mixed => match self.rng.below(32) {
+            Mode::Mixed => match self.rng.below(128) {
                 0 => Mode::Silent,
                 1 => Mode::Flood,
-                2..6 => Mode::Honest,
-                6..10 => Mode::Chatter,
-                10..17 => Mode::Random,
-                17..25 => Mode::Lies,
+                2..20 => Mode::Honest,
+                20..44 => Mode::Chatter,
+                44..72 => Mode::Random,
+                72..100 => Mode::Lies,
                 _ => Mode::Scribble,
             },
             mode => mode,
@@ -335,7 +335,7 @@ impl Hostile {
                     self.send(raw, header, &body, go_on) && (!sync || raw.recv_reply(go_on))
                 }
             };
-            if !ok {
+            if !ok || !go_on() {
                 return None;
             }
         }
@@ -343,8 +343,10 @@ impl Hostile {
     }
 
     fn flood(&mut self, raw: &mut Raw, rid: u32, go_on: Go<'_>) -> Option<bool> {
-        let header = raw.header(Kind::Body, rid, 0);
-        while self.send(raw, header, &[], go_on) {}
+        // Counts once, however long it lasts.
+        let bytes = raw.header(Kind::Body, rid, 0).encode();
+        self.acts += 1;
+        while raw.send(&bytes, go_on) && raw.publish() {}
         None
     }
 

@@ -70,13 +70,17 @@ pub fn send<T: Serialize>(
 /// Sends raw bytes with descriptors; see [`send`].
 ///
 /// # Errors
-/// [`PacketError::Os`].
+/// [`PacketError::Os`], [`PacketError::Cut`].
 pub fn send_bytes(
     socket: impl AsFd,
     bytes: &[u8],
     fds: &[BorrowedFd<'_>],
     nonblocking: bool,
 ) -> Result<(), PacketError> {
+    // The buffer's alignment may leave room for one more than it is made for.
+    if fds.len() > MAX_FDS {
+        return Err(PacketError::Cut);
+    }
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_FDS))];
     let mut control = SendAncillaryBuffer::new(&mut space);
     if !fds.is_empty() && !control.push(SendAncillaryMessage::ScmRights(fds)) {
@@ -124,7 +128,7 @@ pub fn recv_bytes(
             fds.extend(list);
         }
     }
-    if got.flags.intersects(ReturnFlags::TRUNC | ReturnFlags::CTRUNC) {
+    if fds.len() > MAX_FDS || got.flags.intersects(ReturnFlags::TRUNC | ReturnFlags::CTRUNC) {
         return Err(PacketError::Cut);
     }
     if got.bytes == 0 {

@@ -51,12 +51,16 @@ def module(stage=None):
         return built / LIBRARIES[0]
     if stage is None:
         raise SystemExit(f"{REPO} is not readable for {python_user()}")
-    root = Path(stage)
+    return copy_build(Path(stage))
+
+
+def copy_build(root):
+    """Lays the parts of the build tree that httpd needs below `root`; returns the module's path there."""
+    built = REPO / "target/release"
     copy_tree(REPO / PACKAGES, root / PACKAGES)
     (root / "target/release").mkdir(parents=True, exist_ok=True)
     for name in LIBRARIES:
-        shutil.copy(built / name, root / "target/release" / name)
-        os.chmod(root / "target/release" / name, 0o755)
+        copy_if_changed(built / name, root / "target/release" / name)
     return root / "target/release" / LIBRARIES[0]
 
 
@@ -80,5 +84,5 @@ def copy_if_changed(source, target):
             return
     fresh = target.with_name(f".{target.name}.new")
     shutil.copy2(source, fresh)
-    os.chmod(fresh, 0o755 if os.access(source, os.X_OK) else 0o644)
+    os.chmod(fresh, 0o755 if now.st_mode & 0o100 else 0o644)
     os.replace(fresh, target)

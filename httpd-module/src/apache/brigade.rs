@@ -240,7 +240,8 @@ impl Brigade {
         let mut file = null_mut();
         let flags = sys::APR_FOPEN_READ;
         // SAFETY: the descriptor is open and ours; APR takes it over, and the clean-up below closes it.
-        let status = unsafe { sys::apr_os_file_put(&raw mut file, &raw mut raw, flags, pool.as_ptr()) };
+        let status =
+            unsafe { sys::apr_os_file_put(&raw mut file, &raw mut raw, flags, pool.as_ptr()) };
         if status != sys::APR_SUCCESS {
             return false;
         }
@@ -252,7 +253,13 @@ impl Brigade {
             let n = (end - at).min(piece);
             // SAFETY: live file, pool and allocator.
             let e = unsafe {
-                sys::apr_bucket_file_create(file, at as i64, n as usize, pool.as_ptr(), self.alloc())
+                sys::apr_bucket_file_create(
+                    file,
+                    at as i64,
+                    n as usize,
+                    pool.as_ptr(),
+                    self.alloc(),
+                )
             };
             // SAFETY: a new file bucket.
             unsafe { sys::apr_bucket_file_enable_mmap(e, 0) };

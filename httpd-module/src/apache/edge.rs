@@ -15,7 +15,10 @@ pub(crate) fn guarded<T>(what: &'static str, fallback: T, body: impl FnOnce() ->
         log::server(
             None,
             log::Level::Crit,
-            &format!("{}: an internal error ended {what}; please report the line above", codes::PANIC),
+            &format!(
+                "{}: an internal error ended {what}; please report the line above",
+                codes::PANIC
+            ),
         );
         fallback
     })
@@ -24,7 +27,8 @@ pub(crate) fn guarded<T>(what: &'static str, fallback: T, body: impl FnOnce() ->
 /// A panic writes one line to the error log instead of several to standard error.
 pub(crate) fn install_panic_hook() {
     std::panic::set_hook(Box::new(|info| {
-        let place = info.location().map_or_else(String::new, |l| format!("{}:{}: ", l.file(), l.line()));
+        let place =
+            info.location().map_or_else(String::new, |l| format!("{}:{}: ", l.file(), l.line()));
         let message = info
             .payload()
             .downcast_ref::<&str>()

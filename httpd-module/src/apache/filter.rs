@@ -48,12 +48,6 @@ impl Filter {
         // SAFETY: live filter, owned by this thread.
         unsafe { (*self.as_ptr()).ctx = ctx }
     }
-
-    /// Takes it out of its chain.
-    pub(crate) fn remove_output(self) {
-        // SAFETY: live output filter.
-        unsafe { sys::ap_remove_output_filter(self.as_ptr()) }
-    }
 }
 
 /// Hands a brigade to a filter (null: nowhere, an error). The APR status.
@@ -79,36 +73,56 @@ pub(crate) fn read(r: Request<'_>, bb: Brigade, bytes: usize) -> c_int {
     }
 }
 
-/// Puts a registered filter on a request; false if there is no filter of that name.
-pub(crate) fn add(r: Request<'_>, name: &[u8], is_input: bool) -> bool {
+/// How httpd asks an input filter for data.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Demand {
+    pub(crate) mode: sys::ap_input_mode_t,
+    pub(crate) block: sys::apr_read_type_e,
+    pub(crate) bytes: i64,
+}
+
+impl Demand {
+    /// Whether it is for body data, not a peek or a preparation.
+    pub(crate) fn is_for_data(self) -> bool {
+        matches!(self.mode, sys::AP_MODE_READBYTES | sys::AP_MODE_GETLINE)
+    }
+}
+
+/// Asks an input filter (null: nowhere, an error) for data. The APR status.
+pub(crate) fn fetch(from: *mut sys::ap_filter_t, bb: Brigade, demand: Demand) -> c_int {
+    if from.is_null() {
+        return sys::APR_EOF;
+    }
+    // SAFETY: a live filter of a chain and a live brigade.
+    unsafe { sys::ap_get_brigade(from, bb.as_ptr(), demand.mode, demand.block, demand.bytes) }
+}
+
+/// Puts a registered filter on a request, with a context of ours or null; false if there is no filter of that name.
+pub(crate) fn add(r: Request<'_>, name: &[u8], is_input: bool, context: *mut c_void) -> bool {
     let name = r.pool().dup(name);
-    let nowhere = core::ptr::null_mut();
     // SAFETY: live request and connection, NUL-terminated name.
     unsafe {
         let c = r.connection().as_ptr();
         if is_input {
             !sys::ap_get_input_filter_handle(name).is_null()
-                && !sys::ap_add_input_filter(name, nowhere, r.as_ptr(), c).is_null()
+                && !sys::ap_add_input_filter(name, context, r.as_ptr(), c).is_null()
         } else {
             !sys::ap_get_output_filter_handle(name).is_null()
-                && !sys::ap_add_output_filter(name, nowhere, r.as_ptr(), c).is_null()
+                && !sys::ap_add_output_filter(name, context, r.as_ptr(), c).is_null()
         }
     }
 }
 
-/// Whether a chain has a filter whose function is `function`.
-pub(crate) fn chain_has(
-    mut f: *mut sys::ap_filter_t,
-    function: unsafe extern "C" fn(*mut sys::ap_filter_t, *mut sys::apr_bucket_brigade) -> c_int,
-) -> bool {
+/// Whether a chain has a filter whose function has this address.
+pub(crate) fn chain_has(mut f: *mut sys::ap_filter_t, function: *const ()) -> bool {
     // SAFETY: a live chain ends with null; records live in the configuration's pool. Both members of the union are
     // function pointers of the same size, and only the address is compared.
     unsafe {
         while let Some(filter) = f.as_ref() {
-            if let Some(rec) = filter.frec.as_ref() {
-                if rec.filter_func.out_func.is_some_and(|g| core::ptr::fn_addr_eq(g, function)) {
-                    return true;
-                }
+            if let Some(rec) = filter.frec.as_ref()
+                && rec.filter_func.out_func.is_some_and(|g| g as *const () == function)
+            {
+                return true;
             }
             f = filter.next;
         }

@@ -13,10 +13,7 @@ use crate::sys;
 pub(crate) enum Level {
     Crit = 2,
     Err = 3,
-    Warning = 4,
-    Notice = 5,
     Info = 6,
-    Debug = 7,
 }
 
 const FORMAT: &CStr = c"%s";
@@ -55,7 +52,16 @@ pub(crate) fn server_bytes(s: Option<Server<'_>>, level: i32, text: &[u8]) {
     pieces(text, |line| {
         // SAFETY: format and line are NUL-terminated, the format takes one string; a null server means "main log".
         unsafe {
-            sys::ap_log_error_(FILE.as_ptr(), 0, module_index(), level, 0, s, FORMAT.as_ptr(), line);
+            sys::ap_log_error_(
+                FILE.as_ptr(),
+                0,
+                module_index(),
+                level,
+                0,
+                s,
+                FORMAT.as_ptr(),
+                line,
+            );
         }
     });
 }

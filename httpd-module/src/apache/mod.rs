@@ -30,6 +30,16 @@ pub(crate) unsafe fn bytes<'a>(p: *const c_char) -> Option<&'a [u8]> {
     Some(unsafe { CStr::from_ptr(p) }.to_bytes())
 }
 
+/// An element of an APR array, whose storage is declared as bytes and aligned for any type (`apr_palloc`).
+///
+/// # Safety
+/// The array is live, has elements of type `T`, and more than `i` of them.
+#[allow(clippy::cast_ptr_alignment)]
+pub(crate) unsafe fn element<T: Copy>(array: &crate::sys::apr_array_header_t, i: usize) -> T {
+    // SAFETY: by the caller's promise.
+    unsafe { *array.elts.cast::<T>().add(i) }
+}
+
 /// The same as text, with anything that is not UTF-8 replaced.
 ///
 /// # Safety

@@ -119,6 +119,9 @@ pub(crate) fn of_request(r: Request<'_>, op: Op, number: i64, argument: &[u8]) -
                 Answer::Ok
             }
             Op::ServerRoot | Op::MpmQuery | Op::ExistsConfigDefine => global(op, number, argument),
+            Op::AddedHandler | Op::Requires | Op::AddHandlerExtensions => {
+                Answer::Error(ErrorKind::State, b"not possible here")
+            }
         }
     }
 }

@@ -132,11 +132,6 @@ impl<'r> Request<'r> {
         unsafe { (*self.raw()).sent_bodyct != 0 || (*self.raw()).eos_sent != 0 }
     }
 
-    pub(crate) fn set_status(self, status: i32) {
-        // SAFETY: live request, owned by this thread.
-        unsafe { (*self.raw()).status = status }
-    }
-
     /// Tells caches to keep away from a broken answer, and the connection to close.
     pub(crate) fn mark_broken(self) {
         // SAFETY: live request and connection, owned by this thread.
@@ -177,8 +172,8 @@ impl<'r> Request<'r> {
         unsafe { sys::ap_setup_client_block(self.raw(), sys::REQUEST_CHUNKED_DECHUNK) }
     }
 
-    /// Whether the body may have more bytes: chunked ones end by themselves, the others by their length.
-    pub(crate) fn has_body_left(self) -> bool {
+    /// Whether the request has a body, as far as its headers say.
+    pub(crate) fn has_body(self) -> bool {
         // SAFETY: live request.
         unsafe { (*self.raw()).read_chunked != 0 || (*self.raw()).remaining > 0 }
     }
@@ -343,7 +338,7 @@ unsafe fn strings<'r>(array: *mut sys::apr_array_header_t) -> Value<'r> {
     let count = usize::try_from(array.nelts).unwrap_or(0);
     let items = (0..count).map(|i| {
         // SAFETY: `i` is below the count; the strings live as long as the request.
-        unsafe { super::bytes(*array.elts.cast::<*const c_char>().add(i)) }
+        unsafe { super::bytes(super::element::<*const c_char>(array, i)) }
             .map_or(Value::None, Value::Str)
     });
     Value::Tuple(items.collect())

@@ -45,15 +45,6 @@ impl<'s> Server<'s> {
         unsafe { super::bytes(self.raw().server_hostname) }.unwrap_or(b"")
     }
 
-    pub(crate) fn is_virtual(self) -> bool {
-        self.raw().is_virtual != 0
-    }
-
-    /// `Timeout`.
-    pub(crate) fn timeout(self) -> std::time::Duration {
-        std::time::Duration::from_micros(u64::try_from(self.raw().timeout).unwrap_or(60_000_000))
-    }
-
     /// Our configuration of it.
     pub(crate) fn conf(self) -> Option<&'s ServerConf> {
         // SAFETY: `module_config` is the server's vector; our slot holds what `create_server_config` returned.
@@ -97,7 +88,9 @@ impl<'s> Server<'s> {
             let Some(array) = (unsafe { array.as_ref() }) else { return Vec::new() };
             (0..usize::try_from(array.nelts).unwrap_or(0))
                 // SAFETY: `i` is below the count.
-                .filter_map(|i| owned(unsafe { *array.elts.cast::<*const core::ffi::c_char>().add(i) }))
+                .filter_map(|i| {
+                    owned(unsafe { super::element::<*const core::ffi::c_char>(array, i) })
+                })
                 .collect()
         };
         let seconds = |micros: i64| micros as f64 / 1e6;

@@ -19,15 +19,13 @@ impl<'t> Table<'t> {
 
     /// The pairs, in order. Nothing may change the table while the iterator lives; callers copy at once.
     pub(crate) fn pairs(self) -> impl Iterator<Item = (&'t [u8], &'t [u8])> {
-        // SAFETY: a table's elements are an array of entries; `elts` may be null only with `nelts` 0.
-        let (first, count) = unsafe {
-            let array = sys::apr_table_elts(self.0.as_ptr());
-            ((*array).elts.cast::<sys::apr_table_entry_t>(), (*array).nelts)
-        };
-        (0..usize::try_from(count).unwrap_or(0)).filter_map(move |i| {
+        // SAFETY: a table's elements are an array of entries; the header is never null.
+        let array = unsafe { sys::apr_table_elts(self.0.as_ptr()).as_ref() };
+        let count = array.map_or(0, |a| usize::try_from(a.nelts).unwrap_or(0));
+        (0..count).filter_map(move |i| {
             // SAFETY: `i` is below the array's count; keys and values are NUL-terminated strings of the table's pool.
             unsafe {
-                let entry = &*first.add(i);
+                let entry: sys::apr_table_entry_t = super::element(array?, i);
                 Some((super::bytes(entry.key)?, super::bytes(entry.val).unwrap_or(b"")))
             }
         })

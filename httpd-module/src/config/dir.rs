@@ -18,6 +18,8 @@ pub(crate) struct Handler {
     pub(crate) directory: Option<Bytes>,
     /// The section is a `<Location>`.
     pub(crate) is_location: bool,
+    /// Functions that the module lacks are skipped (`PythonHandlerModule`).
+    pub(crate) silent: bool,
 }
 
 impl Handler {
@@ -25,7 +27,7 @@ impl Handler {
         HandlerRef {
             name: &self.name,
             directory: self.directory.as_deref(),
-            silent: false,
+            silent: self.silent,
             is_location: self.is_location,
         }
     }
@@ -89,10 +91,8 @@ impl DirConf {
     pub(crate) fn merge(outer: &Self, inner: &Self) -> Self {
         let mut lists = inner.lists.clone();
         for list in &outer.lists {
-            let hidden = inner
-                .lists
-                .iter()
-                .any(|l| l.phase == list.phase && l.extension == list.extension);
+            let hidden =
+                inner.lists.iter().any(|l| l.phase == list.phase && l.extension == list.extension);
             if !hidden {
                 lists.push(list.clone());
             }
@@ -135,12 +135,11 @@ impl DirConf {
     /// The handlers of a phase for a file: those of its extension if there are any, else the plain ones.
     pub(crate) fn handlers(&self, phase: Phase, filename: Option<&[u8]>) -> Option<&HandlerList> {
         let of_phase = || self.lists.iter().filter(|l| l.phase == phase);
-        if of_phase().any(|l| l.extension.is_some()) {
-            if let Some(ext) = filename.and_then(extension_of) {
-                if let Some(list) = of_phase().find(|l| l.extension.as_deref() == Some(ext)) {
-                    return Some(list);
-                }
-            }
+        if of_phase().any(|l| l.extension.is_some())
+            && let Some(ext) = filename.and_then(extension_of)
+            && let Some(list) = of_phase().find(|l| l.extension.as_deref() == Some(ext))
+        {
+            return Some(list);
         }
         of_phase().find(|l| l.extension.is_none())
     }
@@ -160,6 +159,16 @@ impl DirConf {
     /// `PythonDebug On`.
     pub(crate) fn debug(&self) -> bool {
         self.directive("PythonDebug") == Some(b"1")
+    }
+
+    /// `PythonInterpPerDirectory On`.
+    pub(crate) fn per_directory(&self) -> bool {
+        self.directive("PythonInterpPerDirectory") == Some(b"1")
+    }
+
+    /// `PythonInterpPerDirective On`.
+    pub(crate) fn per_directive(&self) -> bool {
+        self.directive("PythonInterpPerDirective") == Some(b"1")
     }
 
     /// `PythonInterpreter`.

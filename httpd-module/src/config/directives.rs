@@ -12,6 +12,8 @@ pub(crate) enum Context {
     Everywhere,
     /// Server, virtual host and sections, not `.htaccess`.
     Sections,
+    /// Server and virtual host only.
+    Servers,
     /// The main server only.
     Main,
 }
@@ -47,10 +49,88 @@ pub(crate) struct Row {
 /// All directives.
 pub(crate) const ROWS: &[Row] = &[
     Row {
+        name: "PythonPostReadRequestHandler",
+        context: Context::Servers,
+        usage: "PythonPostReadRequestHandler handler [handler ...]",
+        parse: |a| plain_handlers(a, Phase::PostReadRequest),
+    },
+    Row {
+        name: "PythonTransHandler",
+        context: Context::Servers,
+        usage: "PythonTransHandler handler [handler ...]",
+        parse: |a| plain_handlers(a, Phase::Trans),
+    },
+    Row {
+        name: "PythonInitHandler",
+        context: Context::Everywhere,
+        usage: "PythonInitHandler handler [handler ...] [| .ext [.ext ...]]",
+        parse: |a| handlers(a, Phase::Init),
+    },
+    Row {
+        name: "PythonHeaderParserHandler",
+        context: Context::Everywhere,
+        usage: "PythonHeaderParserHandler handler [handler ...] [| .ext [.ext ...]]",
+        parse: |a| handlers(a, Phase::HeaderParser),
+    },
+    Row {
+        name: "PythonAccessHandler",
+        context: Context::Everywhere,
+        usage: "PythonAccessHandler handler [handler ...] [| .ext [.ext ...]]",
+        parse: |a| handlers(a, Phase::Access),
+    },
+    Row {
+        name: "PythonAuthenHandler",
+        context: Context::Everywhere,
+        usage: "PythonAuthenHandler handler [handler ...] [| .ext [.ext ...]]",
+        parse: |a| handlers(a, Phase::Authen),
+    },
+    Row {
+        name: "PythonAuthzHandler",
+        context: Context::Everywhere,
+        usage: "PythonAuthzHandler handler [handler ...] [| .ext [.ext ...]]",
+        parse: |a| handlers(a, Phase::Authz),
+    },
+    Row {
+        name: "PythonTypeHandler",
+        context: Context::Everywhere,
+        usage: "PythonTypeHandler handler [handler ...] [| .ext [.ext ...]]",
+        parse: |a| handlers(a, Phase::Type),
+    },
+    Row {
+        name: "PythonFixupHandler",
+        context: Context::Everywhere,
+        usage: "PythonFixupHandler handler [handler ...] [| .ext [.ext ...]]",
+        parse: |a| handlers(a, Phase::Fixup),
+    },
+    Row {
         name: "PythonHandler",
         context: Context::Everywhere,
         usage: "PythonHandler handler [handler ...] [| .ext [.ext ...]]",
         parse: |a| handlers(a, Phase::Content),
+    },
+    Row {
+        name: "PythonLogHandler",
+        context: Context::Everywhere,
+        usage: "PythonLogHandler handler [handler ...] [| .ext [.ext ...]]",
+        parse: |a| handlers(a, Phase::Log),
+    },
+    Row {
+        name: "PythonCleanupHandler",
+        context: Context::Everywhere,
+        usage: "PythonCleanupHandler handler [handler ...] [| .ext [.ext ...]]",
+        parse: |a| handlers(a, Phase::Cleanup),
+    },
+    Row {
+        name: "PythonHandlerModule",
+        context: Context::Everywhere,
+        usage: "PythonHandlerModule module",
+        parse: handler_module,
+    },
+    Row {
+        name: "PythonInputFilter",
+        context: Context::Sections,
+        usage: "PythonInputFilter handler [name]",
+        parse: |a| filter(a, true),
     },
     Row {
         name: "PythonOutputFilter",
@@ -69,6 +149,18 @@ pub(crate) const ROWS: &[Row] = &[
         context: Context::Everywhere,
         usage: "PythonInterpreter name",
         parse: one_value,
+    },
+    Row {
+        name: "PythonInterpPerDirectory",
+        context: Context::Everywhere,
+        usage: "PythonInterpPerDirectory On|Off",
+        parse: flag,
+    },
+    Row {
+        name: "PythonInterpPerDirective",
+        context: Context::Everywhere,
+        usage: "PythonInterpPerDirective On|Off",
+        parse: flag,
     },
     Row {
         name: "PythonDebug",
@@ -106,11 +198,16 @@ fn handlers(a: &mut Args<'_>, phase: Phase) -> Result<(), String> {
     for word in a.raw.split(u8::is_ascii_whitespace).filter(|w| !w.is_empty()) {
         match word {
             b"|" if !bar => bar = true,
-            b"|" => return Err(format!("{}: a second `|`; write all extensions behind one", a.name)),
+            b"|" => {
+                return Err(format!("{}: a second `|`; write all extensions behind one", a.name));
+            }
             w if bar && w.starts_with(b".") => extensions.push(w),
             w if bar => {
                 let w = String::from_utf8_lossy(w);
-                return Err(format!("{}: `{w}` behind `|` is no extension: it must begin with a dot", a.name));
+                return Err(format!(
+                    "{}: `{w}` behind `|` is no extension: it must begin with a dot",
+                    a.name
+                ));
             }
             w => names.push(w),
         }
@@ -123,11 +220,7 @@ fn handlers(a: &mut Args<'_>, phase: Phase) -> Result<(), String> {
     }
     for name in names {
         check_text(a.name, name)?;
-        let handler = Handler {
-            name: name.into(),
-            directory: a.directory.as_deref().map(Into::into),
-            is_location: a.is_location,
-        };
+        let handler = handler(a, name, false);
         if extensions.is_empty() {
             a.dir.add_handler(phase, None, handler);
         } else {
@@ -139,6 +232,55 @@ fn handlers(a: &mut Args<'_>, phase: Phase) -> Result<(), String> {
     Ok(())
 }
 
+fn handler(a: &Args<'_>, name: &[u8], silent: bool) -> Handler {
+    Handler {
+        name: name.into(),
+        directory: a.directory.as_deref().map(Into::into),
+        is_location: a.is_location,
+        silent,
+    }
+}
+
+fn plain_handlers(a: &mut Args<'_>, phase: Phase) -> Result<(), String> {
+    // Before a request is mapped to a file there is no extension to go by.
+    if a.raw.split(u8::is_ascii_whitespace).any(|w| w == b"|") {
+        return Err(format!("{}: `| .ext` needs a file name, which this phase has not", a.name));
+    }
+    handlers(a, phase)
+}
+
+fn handler_module(a: &mut Args<'_>) -> Result<(), String> {
+    let [module] = a.words.as_slice() else {
+        return Err(format!("{} takes one module", a.name));
+    };
+    let module = module.clone();
+    check_text(a.name, &module)?;
+    if module.windows(2).any(|w| w == b"::") {
+        return Err(format!("{} takes a module, without `::object`", a.name));
+    }
+    let handler = handler(a, &module, true);
+    for phase in REQUEST_PHASES {
+        a.dir.add_handler(phase, None, handler.clone());
+    }
+    Ok(())
+}
+
+/// The phases that `PythonHandlerModule` serves.
+const REQUEST_PHASES: [Phase; 12] = [
+    Phase::PostReadRequest,
+    Phase::Trans,
+    Phase::HeaderParser,
+    Phase::Init,
+    Phase::Access,
+    Phase::Authen,
+    Phase::Authz,
+    Phase::Type,
+    Phase::Fixup,
+    Phase::Content,
+    Phase::Log,
+    Phase::Cleanup,
+];
+
 fn filter(a: &mut Args<'_>, is_input: bool) -> Result<(), String> {
     let (handler, name) = match a.words.as_slice() {
         [handler] => (handler.clone(), handler.to_ascii_lowercase()),
@@ -147,11 +289,7 @@ fn filter(a: &mut Args<'_>, is_input: bool) -> Result<(), String> {
     };
     check_text(a.name, &handler)?;
     check_text(a.name, &name)?;
-    let handler = Handler {
-        name: handler.into(),
-        directory: a.directory.as_deref().map(Into::into),
-        is_location: a.is_location,
-    };
+    let handler = self::handler(a, &handler, false);
     a.register.push((name.clone(), is_input));
     a.dir.add_filter(FilterDef { name: name.into(), is_input, handler });
     Ok(())
@@ -183,7 +321,9 @@ fn option(a: &mut Args<'_>) -> Result<(), String> {
     let (key, value) = match a.words.as_slice() {
         [key] => (key, &b""[..]),
         [key, value] => (key, &value[..]),
-        _ => return Err(format!("{} takes a key and, unless it is to be removed, a value", a.name)),
+        _ => {
+            return Err(format!("{} takes a key and, unless it is to be removed, a value", a.name));
+        }
     };
     check_text(a.name, key)?;
     set(&mut a.dir.options, key, value);

@@ -56,7 +56,7 @@ static COMMANDS: Commands = {
         table[i].req_override = match ROWS[i].context {
             Context::Everywhere => sys::OR_ALL | sys::RSRC_CONF | sys::ACCESS_CONF,
             Context::Sections => sys::RSRC_CONF | sys::ACCESS_CONF,
-            Context::Main => sys::RSRC_CONF,
+            Context::Servers | Context::Main => sys::RSRC_CONF,
         };
         // httpd shows this in `httpd -L` and in "wrong number of arguments" messages.
         table[i].errmsg = c"see the directive's page in Vivarium's documentation".as_ptr();
@@ -157,9 +157,10 @@ unsafe fn parse(
             words.push(apache::bytes(word).unwrap_or(b"").to_vec());
         }
         let (directory, is_location) = section(cmd);
-        let server = sys::ap_get_module_config((*(*cmd).server).module_config, crate::module::ptr())
-            .cast::<ServerConf>()
-            .as_mut();
+        let server =
+            sys::ap_get_module_config((*(*cmd).server).module_config, crate::module::ptr())
+                .cast::<ServerConf>()
+                .as_mut();
         let Some(dir) = mconfig.cast::<DirConf>().as_mut() else {
             return c"no configuration for this section".as_ptr();
         };
@@ -229,7 +230,8 @@ unsafe fn section(cmd: *const sys::cmd_parms) -> (Option<Vec<u8>>, bool) {
             return (apache::bytes((*cmd).path).map(|p| with_slash(p.to_vec())), false);
         }
         let file = (*cmd).config_file.as_ref().and_then(|f| apache::bytes(f.name));
-        let directory = file.and_then(|f| f.iter().rposition(|b| *b == b'/').map(|i| f[..=i].to_vec()));
+        let directory =
+            file.and_then(|f| f.iter().rposition(|b| *b == b'/').map(|i| f[..=i].to_vec()));
         (directory.filter(|_| (*cmd).override_ & sys::RSRC_CONF == 0), false)
     }
 }

@@ -118,7 +118,7 @@ pub(crate) fn break_off(entry: &Entry) {
 /// A `Body` frame: appends its bytes to the output that it is for.
 pub(crate) fn write(
     conversation: &Conversation,
-    tree: Option<&Rc<Tree>>,
+    tree: &Rc<Tree>,
     level: &Level,
     header: Header,
 ) -> Result<(), Fault> {
@@ -136,7 +136,9 @@ pub(crate) fn write(
     }
     let entry = conversation.entry(tree, header.rid)?;
     let Some(bb) = entry.output.brigade(&entry) else {
-        return Err(conversation.broken(format!("output for request {}, which is over", header.rid)));
+        return Err(
+            conversation.broken(format!("output for request {}, which is over", header.rid))
+        );
     };
     append(conversation, bb, len)?;
     let gathered = entry.output.gathered.get() + len;
@@ -219,7 +221,9 @@ fn read_into_lane(
     let mut total = 0;
     while total < want && !entry.body_ended.get() {
         let Some(r) = entry.request() else { return Ok(Err(FAILED)) };
-        if !r.has_body_left() {
+        // Whether there is a body at all; once it has begun, its end is an EOS bucket: filters may change its length.
+        if !entry.body_begun.replace(true) && !r.has_body() {
+            entry.body_ended.set(true);
             break;
         }
         let piece = (want - total).min(READ_PIECE);
@@ -301,7 +305,8 @@ pub(crate) fn send_file(
     let Some(sent) = sent else { return refuse("the file cannot be read") };
     pass(conversation, entry, true);
     if entry.output.failed() {
-        return conversation.reply(header, &Reply::Error { kind: ErrorKind::Io, text: CLIENT_GONE });
+        return conversation
+            .reply(header, &Reply::Error { kind: ErrorKind::Io, text: CLIENT_GONE });
     }
     conversation.reply(header, &Reply::Int(sent as i64))
 }

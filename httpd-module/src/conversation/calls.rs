@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use vivarium_protocol::fields::Field;
 use vivarium_protocol::frame::Header;
-use vivarium_protocol::message::{Call, Change, ErrorKind, LogScope, Op, Reply, TableId};
+use vivarium_protocol::message::{Call, Change, ErrorKind, LogScope, Op, Phase, Reply, TableId};
 use vivarium_protocol::table::write_table;
 use vivarium_protocol::wire::{Reader, WireError, Writer};
 
@@ -76,7 +76,7 @@ fn apply(r: Request<'_>, change: &Change<'_>) -> Result<(), &'static str> {
 /// Carries out a call and replies.
 pub(crate) fn answer(
     c: &Conversation,
-    tree: Option<&Rc<Tree>>,
+    tree: &Rc<Tree>,
     level: &Level,
     header: Header,
     call: Call<'_>,
@@ -92,15 +92,16 @@ pub(crate) fn answer(
             let reply = info.map_or(Reply::None, |s| Reply::Server(s.info()));
             return c.reply(header, &reply);
         }
-        Call::Op { op: op @ (Op::ServerRoot | Op::MpmQuery | Op::ExistsConfigDefine), number, text } => {
+        Call::Op {
+            op: op @ (Op::ServerRoot | Op::MpmQuery | Op::ExistsConfigDefine),
+            number,
+            text,
+        } => {
             let text = ops::global(*op, *number, text);
             return c.reply(header, &text.as_reply());
         }
         _ => {}
     }
-    let Some(tree) = tree else {
-        return c.reply(header, &refused(ErrorKind::State, b"not possible after the request"));
-    };
     if let Some(run) = &level.filter {
         match call {
             Call::FilterRead(want) => return filters::read(c, run, header, want),
@@ -111,7 +112,7 @@ pub(crate) fn answer(
             _ => {}
         }
     }
-    let entry = c.entry(Some(tree), header.rid)?;
+    let entry = c.entry(tree, header.rid)?;
     let Some(r) = entry.request() else { return c.reply(header, &over()) };
     match call {
         Call::Read(want) => body::read(c, &entry, header, want, false),
@@ -137,7 +138,7 @@ pub(crate) fn answer(
             c.reply(header, &Reply::Ok)
         }
         Call::AddFilter { name, is_input } => {
-            let known = !name.contains(&0) && crate::apache::filter::add(r, name, is_input);
+            let known = filters::add(r, tree, &entry, name, is_input);
             let reply = if known {
                 Reply::Ok
             } else {
@@ -170,6 +171,14 @@ pub(crate) fn answer(
         Call::Connection => c.reply(header, &Reply::Connection(r.connection().info())),
         Call::AddCgiVars => {
             ops::add_cgi_vars(r);
+            c.reply(header, &Reply::Ok)
+        }
+        Call::Op { op: Op::AddedHandler, number, .. } => {
+            let phase = u8::try_from(number).ok().and_then(Phase::from_u8);
+            let Some(phase) = phase else {
+                return Err(c.broken(format!("no phase {number}")));
+            };
+            entry.want(phase);
             c.reply(header, &Reply::Ok)
         }
         Call::Op { op, number, text } => {
@@ -218,9 +227,6 @@ fn register_filter(
     handler: &[u8],
     directory: Option<&[u8]>,
 ) -> Reply<'static> {
-    if is_input {
-        return refused(ErrorKind::State, b"input filters cannot be registered yet");
-    }
     let name = name.to_ascii_lowercase();
     if name.is_empty() || name.contains(&0) || handler.is_empty() || name.len() > 256 {
         return refused(ErrorKind::Value, b"a filter needs a name and a handler");
@@ -229,6 +235,7 @@ fn register_filter(
         name: handler.into(),
         directory: directory.map(Into::into),
         is_location: false,
+        silent: false,
     };
     let mut own = entry.own_filters.borrow_mut();
     own.retain(|f| *f.name != *name || f.is_input != is_input);
@@ -236,8 +243,8 @@ fn register_filter(
     Reply::Ok
 }
 
-fn write_log(tree: Option<&Rc<Tree>>, rid: u32, scope: LogScope, level: i32, text: &[u8]) {
-    let request = tree.and_then(|t| t.entry(rid)).and_then(|e| e.request());
+fn write_log(tree: &Tree, rid: u32, scope: LogScope, level: i32, text: &[u8]) {
+    let request = tree.entry(rid).and_then(|e| e.request());
     match (scope, request) {
         (LogScope::Request, Some(r)) => log::request(r, level, text),
         (LogScope::Connection, Some(r)) => log::connection(r.connection(), level, text),
@@ -267,4 +274,3 @@ impl Answer {
         }
     }
 }
-

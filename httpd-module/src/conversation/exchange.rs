@@ -9,23 +9,52 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use vivarium_protocol::codec;
-use vivarium_protocol::frame::{Header, Kind, MAX_DEPTH};
+use vivarium_protocol::frame::{BODY_SYNC, Header, Kind, MAX_DEPTH, NO_RID};
 use vivarium_protocol::lane::{Channel, Guard, LaneError};
-use vivarium_protocol::message::{Call, Leave, Reply};
+use vivarium_protocol::message::{Call, ErrorKind, Leave, Reply};
 use vivarium_protocol::region::{Claim, FLAG_ABORTED, Owner};
 
+use super::after::Afterwards;
 use super::filters::Run;
 use super::tree::{Entry, Tree};
 use super::{Fault, body, calls};
-use crate::link::pool::{Pool, Trouble};
 use crate::link;
+use crate::link::pool::{Pool, Trouble};
 
 /// A level of a conversation: what the `Enter` of this depth is about.
+#[derive(Default)]
 pub(crate) struct Level {
     /// The request entered; none after the end of a tree.
     pub(crate) entry: Option<Rc<Entry>>,
     /// The filter run, in filter phases.
     pub(crate) filter: Option<Rc<Run>>,
+    /// The number of a request that is over.
+    past: Option<u32>,
+}
+
+impl Level {
+    /// A request.
+    pub(crate) fn request(entry: Rc<Entry>) -> Self {
+        Self { entry: Some(entry), ..Self::default() }
+    }
+    /// A filter of a request.
+    pub(crate) fn filter(entry: Rc<Entry>, run: Rc<Run>) -> Self {
+        Self { entry: Some(entry), filter: Some(run), past: None }
+    }
+    /// A request that is over.
+    pub(crate) fn afterwards(rid: u32) -> Self {
+        Self { past: Some(rid), ..Self::default() }
+    }
+    fn rid(&self) -> u32 {
+        self.entry.as_ref().map(|e| e.rid).or(self.past).unwrap_or(NO_RID)
+    }
+}
+
+/// What a conversation is served from: a live tree, or what was taken down of one.
+#[derive(Clone, Copy)]
+enum Source<'s> {
+    Tree(&'s Rc<Tree>),
+    After(&'s Afterwards<'s>),
 }
 
 /// A conversation.
@@ -69,7 +98,8 @@ impl Conversation {
     /// Takes a lane for a conversation, to be offered to one worker or to any.
     pub(crate) fn begin(pool: Arc<Pool>, to: Option<Owner>) -> Result<Rc<Self>, Fault> {
         let Some(lane) = pool.take_lane() else {
-            let reason = format!("{}: all lanes of the pool are in use", vivarium_protocol::codes::NO_LANE);
+            let reason =
+                format!("{}: all lanes of the pool are in use", vivarium_protocol::codes::NO_LANE);
             return Err(Fault::Unavailable { reason, retry_after: 1 });
         };
         let number = pool.next_conversation();
@@ -124,7 +154,8 @@ impl Conversation {
     fn failed(&self, error: LaneError<Trouble>) -> Fault {
         match error {
             LaneError::Stopped(Trouble::Died) => {
-                let how = self.pool.last_death().map_or_else(String::new, |how| format!(" ({how})"));
+                let how =
+                    self.pool.last_death().map_or_else(String::new, |how| format!(" ({how})"));
                 Fault::Died(format!("the worker that had the request has died{how}"))
             }
             LaneError::Stopped(Trouble::NotTaken { reason, retry_after }) => {
@@ -152,10 +183,11 @@ impl Conversation {
     /// Ends the conversation with a fault.
     pub(crate) fn fail(&self, fault: Fault) -> Fault {
         let first = self.fault.borrow_mut().get_or_insert(fault).clone();
-        if let (Fault::Broken(reason), Some(link), Some(owner)) = (&first, link::get(), self.owner()) {
-            if !self.finished.get() {
-                link.misbehaved(&self.pool, owner, reason);
-            }
+        if let (Fault::Broken(reason), Some(link), Some(owner)) =
+            (&first, link::get(), self.owner())
+            && !self.finished.get()
+        {
+            link.misbehaved(&self.pool, owner, reason);
         }
         first
     }
@@ -163,7 +195,26 @@ impl Conversation {
     /// Runs one phase in the worker and serves it. `payload` is an encoded `Enter`.
     pub(crate) fn enter(
         &self,
-        tree: Option<&Rc<Tree>>,
+        tree: &Rc<Tree>,
+        level: &Level,
+        payload: &[u8],
+    ) -> Result<Leave, Fault> {
+        self.enter_from(Source::Tree(tree), level, payload)
+    }
+
+    /// The same when the tree is over.
+    pub(crate) fn enter_afterwards(
+        &self,
+        after: &Afterwards<'_>,
+        level: &Level,
+        payload: &[u8],
+    ) -> Result<Leave, Fault> {
+        self.enter_from(Source::After(after), level, payload)
+    }
+
+    fn enter_from(
+        &self,
+        source: Source<'_>,
         level: &Level,
         payload: &[u8],
     ) -> Result<Leave, Fault> {
@@ -174,7 +225,7 @@ impl Conversation {
                 retry_after: 1,
             });
         }
-        let rid = level.entry.as_ref().map_or(vivarium_protocol::frame::NO_RID, |e| e.rid);
+        let rid = level.rid();
         self.on_channel(|channel, guard| {
             if channel.try_send(Kind::Enter, 0, depth, rid, &[payload])? {
                 self.offer();
@@ -185,7 +236,7 @@ impl Conversation {
             channel.send(Kind::Enter, 0, depth, rid, &[payload], guard)
         })?;
         self.depth.set(depth);
-        let result = self.serve(tree, level, depth);
+        let result = self.serve(source, level, depth);
         if let (Ok(_), Some(entry), None) = (&result, &level.entry, &level.filter) {
             // What was written last goes out while Python that runs meanwhile can still find this conversation.
             body::pass(self, entry, false);
@@ -201,31 +252,30 @@ impl Conversation {
         }
     }
 
-    fn serve(&self, tree: Option<&Rc<Tree>>, level: &Level, depth: u16) -> Result<Leave, Fault> {
+    fn serve(&self, source: Source<'_>, level: &Level, depth: u16) -> Result<Leave, Fault> {
         let mut buffer = Vec::new();
         loop {
             let next = self.on_channel(|channel, _| channel.try_recv())?;
-            let header = match next {
-                Some(header) => header,
-                None => {
-                    // Nothing more to batch with: what asked to be flushed goes out before we wait.
-                    if let Some(entry) = &level.entry {
-                        if entry.output.wants_flush() {
-                            match self.on_channel(|c, _| a_moment(c))? {
-                                Some(header) => {
-                                    match self.frame(tree, level, depth, header, &mut buffer)? {
-                                        Some(leave) => return Ok(leave),
-                                        None => continue,
-                                    }
-                                }
-                                None => body::pass(self, entry, true),
-                            };
+            let header = if let Some(header) = next {
+                header
+            } else {
+                // Nothing more to batch with: what asked to be flushed goes out before we wait.
+                if let Some(entry) = &level.entry
+                    && entry.output.wants_flush()
+                {
+                    match self.on_channel(|c, _| a_moment(c))? {
+                        Some(header) => {
+                            match self.frame(source, level, depth, header, &mut buffer)? {
+                                Some(leave) => return Ok(leave),
+                                None => continue,
+                            }
                         }
+                        None => body::pass(self, entry, true),
                     }
-                    self.on_channel(|channel, guard| channel.recv(guard))?
                 }
+                self.on_channel(|channel, guard| channel.recv(guard))?
             };
-            if let Some(leave) = self.frame(tree, level, depth, header, &mut buffer)? {
+            if let Some(leave) = self.frame(source, level, depth, header, &mut buffer)? {
                 return Ok(leave);
             }
         }
@@ -234,7 +284,7 @@ impl Conversation {
     /// Handles one frame; `Some` when the phase is over.
     fn frame(
         &self,
-        tree: Option<&Rc<Tree>>,
+        source: Source<'_>,
         level: &Level,
         depth: u16,
         header: Header,
@@ -246,22 +296,34 @@ impl Conversation {
         match header.kind {
             Kind::Leave => {
                 self.payload(buffer)?;
-                let leave: Leave = codec::decode(buffer)
-                    .map_err(|e| self.broken(format!("Leave: {e}")))?;
+                let leave: Leave =
+                    codec::decode(buffer).map_err(|e| self.broken(format!("Leave: {e}")))?;
                 if depth == 1 {
                     self.finished.set(true);
                 }
                 Ok(Some(leave))
             }
             Kind::Body => {
-                body::write(self, tree, level, header)?;
+                match source {
+                    Source::Tree(tree) => body::write(self, tree, level, header)?,
+                    // There is nobody left to send it to.
+                    Source::After(_) => {
+                        self.payload(buffer)?;
+                        if header.flags & BODY_SYNC != 0 {
+                            let text = body::CLIENT_GONE;
+                            self.reply(header, &Reply::Error { kind: ErrorKind::Io, text })?;
+                        }
+                    }
+                }
                 Ok(None)
             }
             Kind::Changes => {
                 self.payload(buffer)?;
-                let entry = self.entry(tree, header.rid)?;
-                if let Err(e) = calls::apply_changes(&entry, buffer) {
-                    return Err(self.broken(format!("Changes: {e}")));
+                if let Source::Tree(tree) = source {
+                    let entry = self.entry(tree, header.rid)?;
+                    if let Err(e) = calls::apply_changes(&entry, buffer) {
+                        return Err(self.broken(format!("Changes: {e}")));
+                    }
                 }
                 Ok(None)
             }
@@ -269,7 +331,10 @@ impl Conversation {
                 self.payload(buffer)?;
                 let call: Call<'_> =
                     codec::decode(buffer).map_err(|e| self.broken(format!("Call: {e}")))?;
-                calls::answer(self, tree, level, header, call)?;
+                match source {
+                    Source::Tree(tree) => calls::answer(self, tree, level, header, call)?,
+                    Source::After(after) => after.answer(self, header, &call)?,
+                }
                 Ok(None)
             }
             Kind::Enter | Kind::Reply | Kind::Data => {
@@ -284,9 +349,10 @@ impl Conversation {
     }
 
     /// The request that a frame names.
-    pub(crate) fn entry(&self, tree: Option<&Rc<Tree>>, rid: u32) -> Result<Rc<Entry>, Fault> {
-        tree.and_then(|t| t.entry(rid))
-            .ok_or_else(|| self.broken(format!("a frame names request {rid}, which is not in the tree")))
+    pub(crate) fn entry(&self, tree: &Tree, rid: u32) -> Result<Rc<Entry>, Fault> {
+        tree.entry(rid).ok_or_else(|| {
+            self.broken(format!("a frame names request {rid}, which is not in the tree"))
+        })
     }
 
     fn payload(&self, buffer: &mut Vec<u8>) -> Result<(), Fault> {

@@ -1,4 +1,7 @@
-//! Python output filters: a run is one call of the filter with one brigade.
+//! Python filters: a run is one call of the filter with one brigade.
+//!
+//! An output filter is given a brigade and passes its own output on. An input filter is asked for data: it fetches one
+//! brigade from the filter before it when Python reads, and what Python writes is the answer.
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -8,15 +11,23 @@ use vivarium_protocol::message::{FilterRef, Phase, Reply};
 
 use super::body::GATHER;
 use super::exchange::{Conversation, Level};
-use super::tree::Tree;
+use super::run::{self, What};
+use super::tree::{Entry, Tree};
 use super::{Fault, phases};
 use crate::apache::brigade::{Brigade, Next};
-use crate::apache::filter::{self, Filter};
+use crate::apache::filter::{self, Demand, Filter};
+use crate::apache::request::Request;
+use crate::config::dir::{Bytes, FilterDef};
 use crate::sys;
 
 /// One run.
 pub(crate) struct Run {
     filter: Filter,
+    /// For input filters: how data was asked for; taken when it is fetched.
+    demand: Cell<Option<Demand>>,
+    is_input: bool,
+    /// Fetching failed: the APR status.
+    failed: Cell<i32>,
     input: Brigade,
     output: Brigade,
     gathered: Cell<usize>,
@@ -28,9 +39,17 @@ pub(crate) struct Run {
 /// What stays with a filter instance between its runs.
 struct Instance {
     id: u32,
+    /// The name of a filter that a handler registered for its request; httpd knows these by one name for all.
+    name: Option<Bytes>,
     /// Hands everything on from now on.
     transparent: Cell<bool>,
     closed: Cell<bool>,
+}
+
+impl Instance {
+    fn name(&self, f: Filter) -> &[u8] {
+        self.name.as_deref().unwrap_or_else(|| f.name())
+    }
 }
 
 impl Run {
@@ -48,25 +67,64 @@ impl Run {
         }
     }
 
+    fn new(filter: Filter, input: Brigade, output: Brigade, demand: Option<Demand>) -> Rc<Self> {
+        Rc::new(Self {
+            filter,
+            is_input: demand.is_some(),
+            demand: Cell::new(demand),
+            failed: Cell::new(sys::APR_SUCCESS),
+            input,
+            output,
+            gathered: Cell::new(0),
+            eos_seen: Cell::new(false),
+            closed: Cell::new(false),
+            disabled: Cell::new(false),
+        })
+    }
+
+    /// Hands output to the next filter. An input filter's output stays: it is what the caller asked for.
     fn pass(&self) -> i32 {
         self.gathered.set(0);
+        if self.is_input {
+            return sys::APR_SUCCESS;
+        }
         let status = filter::pass(self.filter.next(), self.output);
         self.output.clear();
         status
     }
 }
 
+/// The filter that is configured for a place, or registered for this request.
+fn definition(r: Request<'_>, entry: &Entry, name: &[u8], is_input: bool) -> Option<FilterDef> {
+    let own = entry.own_filters.borrow();
+    let own = own.iter().find(|d| d.is_input == is_input && *d.name == *name).cloned();
+    own.or_else(|| r.dir_conf()?.filter(name, is_input).cloned())
+}
+
+/// Runs a filter's Python once.
+fn enter(r: Request<'_>, id: u32, run: &Rc<Run>, definition: &FilterDef) -> Result<(), Fault> {
+    let (tree, entry) = Tree::of(r);
+    let is_input = run.is_input;
+    let phase = if is_input { Phase::InputFilter } else { Phase::OutputFilter };
+    let reference = FilterRef { id, name: &definition.name, is_input };
+    let level = Level::filter(entry, Rc::clone(run));
+    let handlers = [definition.handler.to_ref()];
+    let what = What { phase, handlers: &handlers, filter: Some(reference), extension: None };
+    let key = run::pool_key(r, core::slice::from_ref(&definition.handler));
+    run::run(r, key, &tree, &level, &what).map(|_| ()).inspect_err(|fault| {
+        phases::log_fault(r, phase, fault);
+    })
+}
+
 /// The function behind every Python output filter.
 pub(crate) fn run_output(f: Filter, bb: Brigade) -> i32 {
     let Some(r) = f.request() else { return filter::pass(f.next(), bb) };
     let (tree, entry) = Tree::of(r);
-    let instance = instance(f, &tree);
+    let instance = instance(f, r, &tree);
     if instance.transparent.get() {
         return filter::pass(f.next(), bb);
     }
-    let name = f.name();
-    let own = entry.own_filters.borrow().iter().find(|d| !d.is_input && *d.name == *name).cloned();
-    let Some(definition) = own.or_else(|| r.dir_conf()?.filter(name, false).cloned()) else {
+    let Some(definition) = definition(r, &entry, instance.name(f), false) else {
         // Registered somewhere, not for this place.
         instance.transparent.set(true);
         return filter::pass(f.next(), bb);
@@ -76,35 +134,60 @@ pub(crate) fn run_output(f: Filter, bb: Brigade) -> i32 {
         return sys::APR_SUCCESS;
     }
     let Some(output) = Brigade::new(r.pool(), r.connection()) else { return sys::APR_EGENERAL };
-    let run = Rc::new(Run {
-        filter: f,
-        input: bb,
-        output,
-        gathered: Cell::new(0),
-        eos_seen: Cell::new(false),
-        closed: Cell::new(false),
-        disabled: Cell::new(false),
-    });
-    let reference = FilterRef { id: instance.id, name, is_input: false };
-    let level = Level { entry: Some(Rc::clone(&entry)), filter: Some(Rc::clone(&run)) };
-    let handlers = [definition.handler.to_ref()];
-    let done = phases::run(r, &tree, &level, Phase::OutputFilter, &handlers, Some(reference), None);
-    let status = match done {
-        Ok(_) => finish(&run, &instance),
+    let this = Run::new(f, bb, output, None);
+    let status = match enter(r, instance.id, &this, &definition) {
+        Ok(()) => finish(&this, instance),
         Err(fault) => {
-            phases::log_fault(r, Phase::OutputFilter, &fault);
             // Neither the unfiltered content nor a complete-looking part of it may go out.
             instance.transparent.set(true);
             r.mark_broken();
-            run.output.clear();
+            this.output.clear();
             bb.clear();
-            run.output.push_error(fault.status(), r);
-            run.output.push_eos();
-            let _ = run.pass();
+            this.output.push_error(fault.status(), r);
+            this.output.push_eos();
+            let _ = this.pass();
             sys::AP_FILTER_ERROR
         }
     };
-    run.output.destroy();
+    output.destroy();
+    status
+}
+
+/// The function behind every Python input filter.
+pub(crate) fn run_input(f: Filter, bb: Brigade, demand: Demand) -> i32 {
+    let Some(r) = f.request().filter(|_| demand.is_for_data()) else {
+        return filter::fetch(f.next(), bb, demand);
+    };
+    let (tree, entry) = Tree::of(r);
+    let instance = instance(f, r, &tree);
+    let definition = match definition(r, &entry, instance.name(f), true) {
+        Some(definition) if !instance.transparent.get() => definition,
+        _ => return filter::fetch(f.next(), bb, demand),
+    };
+    if instance.closed.get() {
+        bb.push_eos();
+        return sys::APR_SUCCESS;
+    }
+    let Some(input) = Brigade::new(r.pool(), r.connection()) else { return sys::APR_EGENERAL };
+    let mut status = sys::APR_SUCCESS;
+    // A filter may swallow a whole brigade; its caller waits for data or for the end.
+    while status == sys::APR_SUCCESS && bb.is_empty() && !instance.closed.get() {
+        let this = Run::new(f, input, bb, Some(demand));
+        status = match enter(r, instance.id, &this, &definition) {
+            Ok(()) if this.failed.get() != sys::APR_SUCCESS => this.failed.get(),
+            Ok(()) => finish(&this, instance),
+            Err(_) => sys::APR_EGENERAL,
+        };
+        if instance.transparent.get() {
+            break;
+        }
+    }
+    if status != sys::APR_SUCCESS {
+        bb.clear();
+    } else if bb.is_empty() && instance.transparent.get() {
+        status = filter::fetch(f.next(), bb, demand);
+    }
+    input.destroy();
     status
 }
 
@@ -119,6 +202,15 @@ fn finish(run: &Run, instance: &Instance) -> i32 {
         }
     } else if run.closed.get() {
         instance.closed.set(true);
+    } else if run.is_input && run.demand.get().is_some() {
+        // Python has not even asked: then the data goes by as it is.
+        let demand = run.demand.take();
+        let status =
+            demand.map_or(sys::APR_SUCCESS, |d| filter::fetch(run.filter.next(), run.input, d));
+        while !run.input.is_empty() {
+            run.input.move_first(run.output);
+        }
+        return status;
     } else {
         // Left unread: the data was not wanted, but the end of the stream must get through.
         while !run.input.is_empty() {
@@ -141,28 +233,46 @@ fn finish(run: &Run, instance: &Instance) -> i32 {
     if run.output.is_empty() { sys::APR_SUCCESS } else { run.pass() }
 }
 
+fn new_instance<'r>(r: Request<'r>, tree: &Tree, name: Option<Bytes>) -> &'r Instance {
+    r.pool().own(Instance {
+        id: tree.next_filter(),
+        name,
+        transparent: Cell::new(false),
+        closed: Cell::new(false),
+    })
+}
+
 #[allow(unsafe_code)]
-fn instance<'f>(f: Filter, tree: &Rc<Tree>) -> &'f Instance {
-    // SAFETY: only this function sets the context of our filters, to an `Instance` that the request's pool owns; the
+fn instance<'f>(f: Filter, r: Request<'f>, tree: &Rc<Tree>) -> &'f Instance {
+    // SAFETY: only this module sets the context of our filters, to an `Instance` that the request's pool owns; the
     // filter goes with the request.
     unsafe {
         if let Some(known) = f.context().cast::<Instance>().as_ref() {
             return known;
         }
     }
-    let new = Instance {
-        id: tree.next_filter(),
-        transparent: Cell::new(false),
-        closed: Cell::new(false),
-    };
-    // The caller has checked that the filter belongs to a request.
-    let pool = f.request().map(crate::apache::request::Request::pool);
-    let new: &'f Instance = match pool {
-        Some(pool) => pool.own(new),
-        None => Box::leak(Box::new(new)),
-    };
+    let new = new_instance(r, tree, None);
     f.set_context(core::ptr::from_ref(new).cast_mut().cast());
     new
+}
+
+/// The names under which httpd knows the filters that handlers register.
+pub(crate) const OWN_NAMES: [(&[u8], bool); 2] =
+    [(b"mod_python.input", true), (b"mod_python.output", false)];
+
+/// Puts a filter on a request: one that a handler registered for it, or one that httpd knows.
+pub(crate) fn add(r: Request<'_>, tree: &Tree, entry: &Entry, name: &[u8], is_input: bool) -> bool {
+    let lower = name.to_ascii_lowercase();
+    let own =
+        entry.own_filters.borrow().iter().any(|d| d.is_input == is_input && *d.name == *lower);
+    if !own {
+        return !name.contains(&0) && filter::add(r, name, is_input, core::ptr::null_mut());
+    }
+    let instance = new_instance(r, tree, Some(lower.into()));
+    let context = core::ptr::from_ref(instance).cast_mut().cast();
+    OWN_NAMES
+        .iter()
+        .any(|(own, input)| *input == is_input && filter::add(r, own, is_input, context))
 }
 
 /// `FilterRead`: the next bytes of the brigade.
@@ -172,6 +282,14 @@ pub(crate) fn read(
     header: Header,
     want: Option<u64>,
 ) -> Result<(), Fault> {
+    if let Some(demand) = run.demand.take() {
+        let status = filter::fetch(run.filter.next(), run.input, demand);
+        if status != sys::APR_SUCCESS {
+            run.failed.set(status);
+            let kind = vivarium_protocol::message::ErrorKind::Io;
+            return c.reply(header, &Reply::Error { kind, text: b"Client read error (Timeout?)" });
+        }
+    }
     let want = want.unwrap_or(u64::MAX);
     let mut total = 0;
     while total < want && !run.eos_seen.get() {
@@ -232,6 +350,9 @@ pub(crate) fn close(c: &Conversation, run: &Run, header: Header) -> Result<(), F
 
 /// `FilterPassOn`: the rest of the brigade as it is.
 pub(crate) fn pass_on(c: &Conversation, run: &Run, header: Header) -> Result<(), Fault> {
+    if let Some(demand) = run.demand.take() {
+        run.failed.set(filter::fetch(run.filter.next(), run.input, demand));
+    }
     while !run.input.is_empty() {
         if run.input.peek() == Next::Eos {
             run.eos_seen.set(true);

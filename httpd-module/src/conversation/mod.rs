@@ -8,7 +8,8 @@
 //! | [`body`] | bodies: output that the worker writes, input that it reads, files |
 //! | [`filters`] | Python output filters |
 //! | [`snapshot`] | what an `Enter` tells of a request |
-//! | [`phases`] | running a phase: which pool, which conversation, what a failure becomes |
+//! | [`phases`] | the phases of a request, and what a result or a failure becomes |
+//! | [`run`] | running one phase: which pool, which conversation |
 //! | [`after`] | what is left to do when a tree is over |
 
 pub(crate) mod after;
@@ -17,6 +18,7 @@ pub(crate) mod calls;
 pub(crate) mod exchange;
 pub(crate) mod filters;
 pub(crate) mod phases;
+pub(crate) mod run;
 pub(crate) mod snapshot;
 pub(crate) mod tree;
 
@@ -24,10 +26,7 @@ pub(crate) mod tree;
 #[derive(Debug, Clone)]
 pub(crate) enum Fault {
     /// Python could not be reached: nothing has been run.
-    Unavailable {
-        reason: String,
-        retry_after: u32,
-    },
+    Unavailable { reason: String, retry_after: u32 },
     /// The worker died with the request.
     Died(String),
     /// The worker broke the protocol.
@@ -35,6 +34,16 @@ pub(crate) enum Fault {
 }
 
 impl Fault {
+    /// How it is logged.
+    pub(crate) fn code_and_reason(&self) -> (vivarium_protocol::codes::Code, &str) {
+        use vivarium_protocol::codes;
+        match self {
+            Self::Unavailable { reason, .. } => (codes::NO_WORKER, reason),
+            Self::Died(reason) => (codes::LOST_REQUEST, reason),
+            Self::Broken(reason) => (codes::BAD_FRAME, reason),
+        }
+    }
+
     /// What the client gets if nothing has been sent yet.
     pub(crate) fn status(&self) -> i32 {
         match self {

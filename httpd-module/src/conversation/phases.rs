@@ -1,50 +1,29 @@
-//! Running a phase: which pool, which conversation, and what a failure becomes.
+//! The phases of a request: when Python runs, and what its result or its failure becomes.
 
 use std::rc::Rc;
+use std::sync::Arc;
 
-use vivarium_protocol::codes;
-use vivarium_protocol::control::PoolKey;
-use vivarium_protocol::message::{
-    ENTER_CONNECTION, ENTER_DEBUG, ENTER_LAST, ENTER_SYNC_WRITES, FilterRef, HandlerRef, Leave,
-    Phase, write_enter_head,
-};
-use vivarium_protocol::wire::Writer;
+use vivarium_protocol::message::{HandlerRef, Phase, TableId};
 
-use super::exchange::{Conversation, Level};
-use super::tree::Tree;
-use super::{Fault, body, snapshot};
+use super::exchange::Level;
+use super::tree::{Entry, Tree};
+use super::{Fault, after, body, run};
 use crate::apache::log;
 use crate::apache::request::Request;
-use crate::link;
+use crate::config::dir::{DirConf, HandlerList};
 use crate::sys;
-
-/// The tenant of everything that no tenant has been declared for.
-const DEFAULT_TENANT: &str = "default";
-/// The interpreter's name where there is no other.
-const MAIN_INTERPRETER: &str = "main_interpreter";
-/// How often a request that nobody has taken may be offered to another pool.
-const ATTEMPTS: u32 = 4;
 
 /// The content handler's hook.
 pub(crate) fn content(r: Request<'_>) -> i32 {
     if !matches!(r.handler(), Some(b"mod_python" | b"python-program")) {
         return sys::DECLINED;
     }
-    let Some(conf) = r.dir_conf() else { return sys::DECLINED };
-    let Some(list) = conf.handlers(Phase::Content, r.filename()) else { return sys::DECLINED };
-    let handlers: Vec<HandlerRef<'_>> = list.handlers.iter().map(|h| h.to_ref()).collect();
-    let (tree, entry) = Tree::of(r);
-    let level = Level { entry: Some(Rc::clone(&entry)), filter: None };
-    let extension = list.extension.as_deref();
-    match run(r, &tree, &level, Phase::Content, &handlers, None, extension) {
-        Ok(leave) => result(leave.result),
+    let Some((tree, entry, done)) = run_configured(r, Phase::Content) else { return sys::DECLINED };
+    drop(tree);
+    match done {
+        Ok(result) => result,
         Err(fault) => {
-            log_fault(r, Phase::Content, &fault);
-            if let Fault::Unavailable { retry_after, .. } = &fault {
-                if let Some(t) = r.table(vivarium_protocol::message::TableId::ErrHeadersOut) {
-                    t.set(r.pool(), b"Retry-After", retry_after.to_string().as_bytes());
-                }
-            }
+            retry_after(r, &fault);
             if entry.output.begun() || r.output_begun() {
                 body::break_off(&entry);
                 return sys::OK;
@@ -52,6 +31,106 @@ pub(crate) fn content(r: Request<'_>) -> i32 {
             body::drop_gathered(&entry);
             fault.status()
         }
+    }
+}
+
+/// Every other phase that happens before the content: a failure is an error status, never `DECLINED`, so that nothing
+/// falls open.
+pub(crate) fn early(r: Request<'_>, phase: Phase) -> i32 {
+    match run_configured(r, phase) {
+        None => sys::DECLINED,
+        Some((_, _, Ok(result))) => result,
+        Some((_, _, Err(fault))) => {
+            retry_after(r, &fault);
+            match fault {
+                Fault::Unavailable { .. } => sys::HTTP_SERVICE_UNAVAILABLE,
+                Fault::Died(_) | Fault::Broken(_) => sys::HTTP_INTERNAL_SERVER_ERROR,
+            }
+        }
+    }
+}
+
+/// `post_read_request`: also the server level's `PythonInitHandler`.
+pub(crate) fn post_read(r: Request<'_>) -> i32 {
+    match early(r, Phase::PostReadRequest) {
+        sys::OK | sys::DECLINED => early(r, Phase::Init),
+        other => other,
+    }
+}
+
+/// `header_parser`: first a section's own `PythonInitHandler`, which `post_read_request` could not know.
+pub(crate) fn header_parser(r: Request<'_>) -> i32 {
+    let list = |c: Option<&DirConf>| {
+        c.and_then(|c| c.handlers(Phase::Init, r.filename())).map(|l| Arc::clone(&l.handlers))
+    };
+    let own = list(r.dir_conf());
+    let known = list(r.server().default_dir_conf());
+    let is_new = match (&own, &known) {
+        (Some(own), Some(known)) => !Arc::ptr_eq(own, known),
+        (own, None) => own.is_some(),
+        (None, Some(_)) => false,
+    };
+    if is_new {
+        match early(r, Phase::Init) {
+            sys::OK | sys::DECLINED => {}
+            other => return other,
+        }
+    }
+    early(r, Phase::HeaderParser)
+}
+
+/// `log_transaction`: the answer has been sent and the request is about to go. What Python should see of it is taken
+/// down now; it runs afterwards.
+pub(crate) fn log_transaction(r: Request<'_>) -> i32 {
+    let Some(conf) = r.dir_conf() else { return sys::DECLINED };
+    let known = Tree::known(r);
+    let wanted = known.as_ref().is_some_and(|(_, e)| e.wants(Phase::Log));
+    let list = conf.handlers(Phase::Log, r.filename());
+    let cleanup = conf.handlers(Phase::Cleanup, r.filename());
+    if list.is_some() || wanted {
+        let (tree, entry) = Tree::of(r);
+        after::take_down(&tree, &entry, r, list);
+    }
+    // Clean-up handlers run only where some Python ran before.
+    if let (Some((tree, _)), Some(list)) = (Tree::known(r), cleanup) {
+        tree.set_cleanup_handlers(run::pool_key(r, &list.handlers), Arc::clone(&list.handlers));
+    }
+    sys::DECLINED
+}
+
+type Done = (Rc<Tree>, Rc<Entry>, Result<i32, Fault>);
+
+/// Runs the handlers that are configured for a phase, or that Python has added to this request; `None` if there are
+/// none.
+fn run_configured(r: Request<'_>, phase: Phase) -> Option<Done> {
+    let list: Option<&HandlerList> = r.dir_conf().and_then(|c| c.handlers(phase, r.filename()));
+    let added = Tree::known(r).is_some_and(|(_, e)| e.wants(phase));
+    if list.is_none() && !added {
+        return None;
+    }
+    let (tree, entry) = Tree::of(r);
+    let level = Level::request(Rc::clone(&entry));
+    let definitions = list.map_or(&[][..], |l| &l.handlers);
+    let handlers: Vec<HandlerRef<'_>> = definitions.iter().map(|h| h.to_ref()).collect();
+    let extension = list.and_then(|l| l.extension.as_deref());
+    let key = run::pool_key(r, definitions);
+    let what = run::What { phase, handlers: &handlers, filter: None, extension };
+    let done = run::run(r, key, &tree, &level, &what);
+    let done = match done {
+        Ok(leave) => Ok(result(leave.result)),
+        Err(fault) => {
+            log_fault(r, phase, &fault);
+            Err(fault)
+        }
+    };
+    Some((tree, entry, done))
+}
+
+fn retry_after(r: Request<'_>, fault: &Fault) {
+    if let (Fault::Unavailable { retry_after, .. }, Some(t)) =
+        (fault, r.table(TableId::ErrHeadersOut))
+    {
+        t.set(r.pool(), b"Retry-After", retry_after.to_string().as_bytes());
     }
 }
 
@@ -65,117 +144,7 @@ fn result(n: i32) -> i32 {
 
 /// One log line about a phase that failed.
 pub(crate) fn log_fault(r: Request<'_>, phase: Phase, fault: &Fault) {
-    let (code, reason) = match fault {
-        Fault::Unavailable { reason, .. } => (codes::NO_WORKER, reason),
-        Fault::Died(reason) => (codes::LOST_REQUEST, reason),
-        Fault::Broken(reason) => (codes::BAD_FRAME, reason),
-    };
+    let (code, reason) = fault.code_and_reason();
     let text = format!("{code}: {}: {reason}", phase.directive());
     log::request(r, log::Level::Err as i32, text.as_bytes());
-}
-
-/// The pool that a request's Python runs in.
-fn pool_key(r: Request<'_>) -> PoolKey {
-    let named = r.dir_conf().and_then(|c| c.interpreter()).unwrap_or_else(|| r.server().hostname());
-    let interpreter =
-        if named.is_empty() { MAIN_INTERPRETER.into() } else { String::from_utf8_lossy(named).into_owned() };
-    PoolKey { tenant: DEFAULT_TENANT.into(), interpreter }
-}
-
-/// Runs a phase, nested in the conversation that runs already in its pool, or on a lane of its own.
-pub(crate) fn run(
-    r: Request<'_>,
-    tree: &Rc<Tree>,
-    level: &Level,
-    phase: Phase,
-    handlers: &[HandlerRef<'_>],
-    filter: Option<FilterRef<'_>>,
-    extension: Option<&[u8]>,
-) -> Result<Leave, Fault> {
-    let key = pool_key(r);
-    let running = tree.running(&key);
-    let mut payload = Vec::with_capacity(1536);
-    let alone = running.is_none() && tree.home(&key).is_none();
-    encode(&mut payload, r, tree, phase, handlers, filter, extension, alone);
-    match running {
-        Some(conversation) => conversation.enter(Some(tree), level, &payload),
-        None => on_own_lane(&key, tree, level, &payload),
-    }
-}
-
-fn on_own_lane(
-    key: &PoolKey,
-    tree: &Rc<Tree>,
-    level: &Level,
-    payload: &[u8],
-) -> Result<Leave, Fault> {
-    let unavailable = |n: link::NoPool| Fault::Unavailable { reason: n.reason, retry_after: n.retry_after };
-    let no_link = || Fault::Unavailable { reason: "no descriptors are left".into(), retry_after: 1 };
-    let mut attempt = 1;
-    loop {
-        let (pool, to) = match tree.home(key) {
-            Some((pool, owner)) => {
-                if pool.is_alive(owner) == Some(false) {
-                    return Err(Fault::Died("the worker that held the request has died".into()));
-                }
-                (pool, Some(owner))
-            }
-            None => (link::get().ok_or_else(no_link)?.pool(key).map_err(unavailable)?, None),
-        };
-        let conversation = Conversation::begin(pool, to)?;
-        tree.begin(&conversation);
-        let done = conversation.enter(Some(tree), level, payload);
-        tree.end(&conversation);
-        match done {
-            Err(Fault::Unavailable { .. }) if to.is_none() && attempt < ATTEMPTS && conversation.pool().retired() => {
-                attempt += 1;
-            }
-            Ok(leave) => {
-                if let (true, Some(owner)) = (leave.keep, conversation.owner()) {
-                    tree.keep(conversation.pool(), owner, leave.cleanups);
-                }
-                return Ok(leave);
-            }
-            Err(fault) => return Err(fault),
-        }
-    }
-}
-
-#[allow(clippy::too_many_arguments)]
-fn encode(
-    payload: &mut Vec<u8>,
-    r: Request<'_>,
-    tree: &Rc<Tree>,
-    phase: Phase,
-    handlers: &[HandlerRef<'_>],
-    filter: Option<FilterRef<'_>>,
-    extension: Option<&[u8]>,
-    alone: bool,
-) {
-    let python_output = crate::hooks::has_output_filter(r);
-    let conf = r.dir_conf();
-    let mut flags = 0;
-    if python_output {
-        flags |= ENTER_SYNC_WRITES;
-    }
-    if conf.is_some_and(crate::config::dir::DirConf::debug) {
-        flags |= ENTER_DEBUG;
-    }
-    if alone {
-        flags |= ENTER_CONNECTION;
-        let more = python_output || phase != Phase::Content || r.main().is_some() || r.prev().is_some();
-        if !more {
-            flags |= ENTER_LAST;
-        }
-    }
-    let mut w = Writer::new(payload);
-    write_enter_head(&mut w, phase, flags, tree.id, handlers, filter, extension);
-    let start = w.begin_section();
-    snapshot::write(&mut w, tree, r);
-    w.end_section(start);
-    if alone {
-        w.bytes(&snapshot::connection(r.connection()));
-    } else {
-        w.bytes(&[]);
-    }
 }

@@ -3,7 +3,9 @@
 use std::rc::Rc;
 
 use vivarium_protocol::codec;
-use vivarium_protocol::message::{SNAPSHOT_TABLES, TableId, write_snapshot_fields, write_snapshot_head};
+use vivarium_protocol::message::{
+    SNAPSHOT_TABLES, TableId, write_snapshot_fields, write_snapshot_head,
+};
 use vivarium_protocol::table::write_table;
 use vivarium_protocol::wire::Writer;
 

@@ -12,10 +12,11 @@ use vivarium_protocol::control::PoolKey;
 use vivarium_protocol::message::Phase;
 use vivarium_protocol::region::Owner;
 
-use super::after::{self, Job};
+use super::after::{self, Job, LogPart};
 use super::body::Output;
 use super::exchange::Conversation;
 use crate::apache::request::Request;
+use crate::config::dir::{FilterDef, Handler};
 use crate::link::pool::Pool;
 
 static TREES: AtomicU64 = AtomicU64::new(1);
@@ -27,13 +28,27 @@ pub(crate) struct Entry {
     pub(crate) output: Output,
     /// Result of `ap_setup_client_block`, once it was called.
     pub(crate) body_setup: Cell<Option<i32>>,
+    /// Some of the request's body was asked for.
+    pub(crate) body_begun: Cell<bool>,
     /// The end of the request's body was seen.
     pub(crate) body_ended: Cell<bool>,
+    /// Phases that handlers have added handlers for, a bit each by number.
+    added: Cell<u32>,
     /// Filters that handlers registered for this request.
-    pub(crate) own_filters: RefCell<Vec<crate::config::dir::FilterDef>>,
+    pub(crate) own_filters: RefCell<Vec<FilterDef>>,
 }
 
 impl Entry {
+    /// Notes that Python has added handlers for a phase.
+    pub(crate) fn want(&self, phase: Phase) {
+        self.added.set(self.added.get() | 1 << phase as u32);
+    }
+
+    /// Whether it has.
+    pub(crate) fn wants(&self, phase: Phase) -> bool {
+        self.added.get() & 1 << phase as u32 != 0
+    }
+
     /// The request, while it lives.
     pub(crate) fn request(&self) -> Option<Request<'static>> {
         self.request.get()
@@ -54,6 +69,10 @@ pub(crate) struct Tree {
     running: RefCell<Vec<Rc<Conversation>>>,
     homes: RefCell<Vec<Home>>,
     filters: Cell<u32>,
+    /// What was taken down for the log handlers.
+    log: RefCell<Option<LogPart>>,
+    /// `PythonCleanupHandler`, and the pool that it runs in.
+    cleanup: RefCell<Option<(PoolKey, Arc<Vec<Handler>>)>>,
     /// For log lines after the end: client address and virtual host.
     client: Vec<u8>,
     server: u32,
@@ -83,18 +102,22 @@ impl Tree {
             return (Rc::clone(&slot.tree), Rc::clone(&slot.entry));
         }
         let root = r.root();
-        let tree = match slot(root) {
-            Some(slot) => Rc::clone(&slot.tree),
-            None => {
-                let tree = Rc::new(Self::new(root));
-                if root != r {
-                    tree.add(root);
-                }
-                tree
+        let tree = if let Some(slot) = slot(root) {
+            Rc::clone(&slot.tree)
+        } else {
+            let tree = Rc::new(Self::new(root));
+            if root != r {
+                tree.add(root);
             }
+            tree
         };
         let entry = tree.add(r);
         (tree, entry)
+    }
+
+    /// The tree of a request that Python has met.
+    pub(crate) fn known(r: Request<'_>) -> Option<(Rc<Self>, Rc<Entry>)> {
+        slot(r).map(|slot| (Rc::clone(&slot.tree), Rc::clone(&slot.entry)))
     }
 
     fn new(root: Request<'_>) -> Self {
@@ -108,6 +131,8 @@ impl Tree {
             running: RefCell::default(),
             homes: RefCell::default(),
             filters: Cell::new(0),
+            log: RefCell::default(),
+            cleanup: RefCell::default(),
             client,
             server: root.server().number(),
         }
@@ -121,11 +146,14 @@ impl Tree {
             rid: entries.len() as u32,
             output: Output::default(),
             body_setup: Cell::new(None),
+            body_begun: Cell::new(false),
             body_ended: Cell::new(false),
+            added: Cell::new(0),
             own_filters: RefCell::default(),
         });
         entries.push(Rc::clone(&entry));
-        let slot = r.pool().own(SlotOwner(Slot { tree: Rc::clone(self), entry: Rc::clone(&entry) }));
+        let slot =
+            r.pool().own(SlotOwner(Slot { tree: Rc::clone(self), entry: Rc::clone(&entry) }));
         r.set_own_data((&raw const slot.0).cast_mut().cast());
         entry
     }
@@ -169,6 +197,16 @@ impl Tree {
         }
     }
 
+    /// What the log handlers will see.
+    pub(crate) fn set_log(&self, log: LogPart) {
+        *self.log.borrow_mut() = Some(log);
+    }
+
+    /// The handlers that run after everything else.
+    pub(crate) fn set_cleanup_handlers(&self, key: PoolKey, handlers: Arc<Vec<Handler>>) {
+        *self.cleanup.borrow_mut() = Some((key, handlers));
+    }
+
     /// A number for a new filter instance.
     pub(crate) fn next_filter(&self) -> u32 {
         let n = self.filters.get();
@@ -179,22 +217,24 @@ impl Tree {
 
 impl Drop for Tree {
     fn drop(&mut self) {
-        for home in self.homes.get_mut().drain(..) {
-            let phase = if home.cleanups { Phase::Cleanup } else { Phase::Forget };
-            after::queue(Job {
-                pool: home.pool,
-                owner: home.owner,
-                tree: self.id,
-                phase,
-                client: self.client.clone(),
-                server: self.server,
-            });
+        let homes = std::mem::take(self.homes.get_mut());
+        let log = self.log.get_mut().take();
+        if homes.is_empty() && log.is_none() {
+            return;
         }
+        after::queue(Job {
+            tree: self.id,
+            homes: homes.into_iter().map(|h| (h.pool, h.owner, h.cleanups)).collect(),
+            log,
+            cleanup: self.cleanup.get_mut().take(),
+            client: std::mem::take(&mut self.client),
+            server: self.server,
+        });
     }
 }
 
 #[allow(unsafe_code)]
-fn slot<'r>(r: Request<'r>) -> Option<&'r Slot> {
+fn slot(r: Request<'_>) -> Option<&Slot> {
     // SAFETY: only `Tree::add` sets our data of a request, to a slot that the request's pool owns.
     unsafe { r.own_data().cast::<Slot>().as_ref() }
 }

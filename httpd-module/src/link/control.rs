@@ -50,10 +50,8 @@ fn round(link: &'static Link, watched: &mut Vec<Watched>) {
     watched.retain(|w| {
         let dead = ready.get(i).copied().unwrap_or(false);
         i += 1;
-        if dead {
-            if let Some(pool) = w.pool.upgrade() {
-                pool.worker_died(w.owner);
-            }
+        if dead && let Some(pool) = w.pool.upgrade() {
+            pool.worker_died(w.owner);
         }
         !dead
     });

@@ -57,7 +57,8 @@ static LINK: OnceLock<Option<Link>> = OnceLock::new();
 /// The child's link; none if the process could not even get a descriptor.
 pub(crate) fn get() -> Option<&'static Link> {
     LINK.get_or_init(|| {
-        let poke = rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).ok()?;
+        let poke =
+            rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).ok()?;
         Some(Link { pools: RwLock::default(), inner: Mutex::default(), poke })
     })
     .as_ref()
@@ -119,11 +120,7 @@ impl Link {
         Ok(pool)
     }
 
-    fn start_attach(
-        &'static self,
-        inner: &mut Inner,
-        key: &PoolKey,
-    ) -> Result<Arc<Pool>, NoPool> {
+    fn start_attach(&'static self, inner: &mut Inner, key: &PoolKey) -> Result<Arc<Pool>, NoPool> {
         let failed = |what: &str, e: &dyn std::fmt::Display| NoPool {
             reason: format!("{what}: {e}"),
             retry_after: 1,
@@ -138,8 +135,8 @@ impl Link {
         let geometry = Geometry { lanes: (threads * 2 + 8).clamp(16, 512), ..Geometry::default() };
         inner.next_region += 1;
         let id = inner.next_region;
-        let (pool, region_fd, descriptor_end) =
-            Pool::create(key.clone(), id, geometry).map_err(|e| failed("cannot make a region", &e))?;
+        let (pool, region_fd, descriptor_end) = Pool::create(key.clone(), id, geometry)
+            .map_err(|e| failed("cannot make a region", &e))?;
         let pool = Arc::new(pool);
         let message = ToSupervisor::Attach { pool: key.clone(), region: id };
         let fds = [region_fd.as_fd(), descriptor_end.as_fd()];
@@ -161,10 +158,7 @@ impl Link {
         let hello = ToSupervisor::Hello { version: PROTOCOL_VERSION, instance, generation };
         seqpacket::send(&socket, &hello, &[], false).map_err(|e| no(e.to_string()))?;
         let mut fds = [PollFd::new(&socket, PollFlags::IN)];
-        let limit = rustix::event::Timespec {
-            tv_sec: ANSWER_LIMIT.as_secs() as i64,
-            tv_nsec: 0,
-        };
+        let limit = rustix::event::Timespec { tv_sec: ANSWER_LIMIT.as_secs() as i64, tv_nsec: 0 };
         match poll(&mut fds, Some(&limit)) {
             Ok(n) if n > 0 => {}
             _ => return Err(no("it does not answer".into())),

@@ -22,10 +22,7 @@ pub(crate) enum Trouble {
     /// The worker that has the request is dead.
     Died,
     /// No worker has taken the request, and none will; it has been withdrawn and may go elsewhere.
-    NotTaken {
-        reason: String,
-        retry_after: u32,
-    },
+    NotTaken { reason: String, retry_after: u32 },
     /// The claim word says something impossible.
     Garbage(u32),
 }
@@ -240,11 +237,8 @@ impl Pool {
                 let reason = format!("{}: the supervisor does not answer", codes::SOCKET);
                 return Err(NoPool { reason, retry_after: 1 });
             }
-            state = self
-                .changed
-                .wait_timeout(state, left)
-                .unwrap_or_else(PoisonError::into_inner)
-                .0;
+            state =
+                self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
         }
     }
 

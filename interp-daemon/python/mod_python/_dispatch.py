@@ -85,8 +85,9 @@ _GO_ON: Dict[str, FrozenSet[int]] = {
 #: Phases that run when the answer is out: no page can be shown any more.
 _AFTER_ANSWER = frozenset(("PythonLogHandler", "PythonCleanupHandler"))
 
-#: Results that are given to httpd: what an ``i32`` holds, less ``SUSPENDED`` (-3), which would never be resumed.
-_LEAST, _MOST, _SUSPENDED = -0x80000000, 0x7FFFFFFF, -3
+#: Results that are given to httpd, which refuses other impossible ones itself. Below ``DONE`` there is only
+#: ``SUSPENDED`` (-3), and nobody would ever resume the request.
+_DONE, _MOST = DONE, 0x7FFFFFFF
 
 #: At most so many handlers are remembered as resolved; then all are forgotten. Only programs that make up directories
 #: in ``req.add_handler`` ever come here.
@@ -161,12 +162,11 @@ mp_hlist.__module__ = "builtins"
 class _Plan:
     """A handler whose module has been found."""
 
-    __slots__ = ("due", "entry", "names", "object")
+    __slots__ = ("due", "entry", "object")
 
     def __init__(self, entry: Managed, name: str, due: float) -> None:
         self.entry = entry
-        #: The name space of the module, and the name to look for there, each time: programs may assign it anew.
-        self.names: Dict[str, Any] = vars(entry.module)
+        #: What to look for in its name space, each time: programs may assign it anew, and so does a reload.
         self.object = name
         #: When the configuration and the module have to be looked at again.
         self.due = due
@@ -200,16 +200,14 @@ class Dispatcher:
             config_id = getattr(req, "_config_id", None)
             go_on = _GO_ON.get(phase, _WHILE_OK)
             result = DECLINED
-            while True:
-                item = walk._item()
-                if item is None:
-                    return result
+            item = handlers[0] if handlers else walk._item()
+            while item is not None:
                 try:
-                    plan = self._plans.get((phase, item, config_id))
+                    key = (phase, item, config_id)
+                    plan = self._plans.get(key)
                     if plan is None or self._clock() >= plan.due:
-                        key = (phase, item, config_id)
                         plan = self._plan(key, req, phase[6:].lower(), debug)
-                    function = plan.names.get(plan.object)
+                    function = plan.entry.names.get(plan.object)
                     if function is None:
                         function = self._object(plan, req, item[2])
                     try:
@@ -218,7 +216,7 @@ class Dispatcher:
                         result = _server_return(req, end)
                     if result.__class__ is not int:
                         raise AssertionError(_NOT_AN_INT.format(type(result)))
-                    if result < _LEAST or result > _MOST or result == _SUSPENDED:
+                    if not _DONE <= result <= _MOST:
                         result = _odd(req, phase, item[0], result)
                 except _Skipped:
                     pass
@@ -227,7 +225,9 @@ class Dispatcher:
                 else:
                     if result not in go_on:
                         return result
-                walk.next()
+                walk._at += 1
+                item = walk._item()
+            return result
         finally:
             req._set_hlist(None)
 
@@ -338,7 +338,7 @@ class Dispatcher:
             result = self._object(plan, conn, item[2])(conn)
             if result.__class__ is not int:
                 raise AssertionError(f"ConnectionHandler '{item[0]}' returned invalid return code.")
-            if not _LEAST <= result <= _MOST or result == _SUSPENDED:
+            if not _DONE <= result <= _MOST:
                 return _odd(conn, "ConnectionHandler", item[0], result)
             return result  # type: ignore[no-any-return]
         except _Skipped:

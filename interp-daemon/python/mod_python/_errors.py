@@ -13,6 +13,8 @@ _HERE = os.path.dirname(os.path.abspath(__file__))
 _HIDDEN = {os.path.join(_HERE, name) for name in ("_dispatch.py", "_importer.py", "apache.py")}
 _HIDDEN.add(importlib.__file__)
 
+_HEAD = "Traceback (most recent call last):"
+
 
 def chunks(error: BaseException) -> List[str]:
     """The traceback as :func:`traceback.format_exception` gives it, less the frames of this package and of importlib.
@@ -22,7 +24,10 @@ def chunks(error: BaseException) -> List[str]:
     try:
         report = TracebackException.from_exception(error)
         _strip(report, set())
-        return list(report.format())
+        parts = list(report.format())
+        if _HEAD not in parts[0]:
+            parts.insert(0, _HEAD + "\n")
+        return parts
     except Exception as problem:
         return [f"{type(error).__name__} (its traceback cannot be shown: {type(problem).__name__})\n"]
 

@@ -60,6 +60,7 @@ class Managed:
         "lock",
         "module",
         "name",
+        "names",
         "parent",
         "pending",
         "root",
@@ -76,6 +77,8 @@ class Managed:
         #: The directory that it was found in by ``root``, for the relative imports of ``import_module``.
         self.root = root
         self.module: Any = None
+        #: The module's name space: callers that keep this object always see the latest.
+        self.names: Dict[str, Any] = {}
         self.stamp: Optional[Stamp] = _stamp(file)
         #: How often it was reloaded.
         self.generation = 0
@@ -93,6 +96,11 @@ class Managed:
         self.stat_due = 0.0
         #: Held by the thread that looks or reloads. Nobody ever waits for it.
         self.lock = threading.Lock()
+
+    def adopt(self, module: Any) -> None:
+        """Makes this the module."""
+        self.module = module
+        self.names = getattr(module, "__dict__", {})
 
     def check(self) -> None:
         """Raises the error of a failed reload."""
@@ -257,6 +265,12 @@ class Importer:
         """The managed module of that name in ``sys.modules``."""
         return self._modules.get(name) if name else None
 
+    def module(self, entry: Managed) -> Any:
+        """The entry's module; to code that it runs itself, in a circle, the one that is just being made."""
+        if entry in self._running.stack:
+            return sys.modules.get(entry.name, entry.module)
+        return entry.module
+
     def running(self, entry: Managed) -> _Run:
         """A context in which the thread runs the module's code."""
         return _Run(self._running.stack, entry)
@@ -384,7 +398,7 @@ class Importer:
             now = self._modules.get(entry.name)
             if now is not None and now.module is module:
                 return now
-            entry.module = module
+            entry.adopt(module)
             entry.due = entry.stat_due = self._clock() + self._interval
             self._modules[entry.name] = entry
             return entry
@@ -399,7 +413,8 @@ class Importer:
         now = self._clock()
         if now < entry.due or not entry.lock.acquire(blocking=False):
             # Not yet, or another thread is at it (or this one, in a circle): the module as it is now.
-            entry.check()
+            if entry not in self._running.stack:
+                entry.check()
             return
         try:
             due = now + self._interval
@@ -450,7 +465,7 @@ class Importer:
             entry.error, entry.trace = error, error.__traceback__
             raise
         else:
-            entry.module = new
+            entry.adopt(new)
             entry.error = entry.trace = None
             entry.generation += 1
         finally:

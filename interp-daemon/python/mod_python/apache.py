@@ -42,6 +42,8 @@ make_table = table
 #: The importer of this process.
 _importer = Importer()
 
+_MISSING = object()
+
 #: The names of methods by their number.
 _METHODS = {
     value: name[2:].replace("_", "-")
@@ -74,7 +76,7 @@ def import_module(
     if "./" in module_name:
         base = os.path.dirname(os.path.abspath(caller.get("__file__") or "x"))
     found = _importer.load(module_name, directories, bool(autoreload), bool(log), base)
-    return found.module  # type: ignore[no-any-return]
+    return _importer.module(found)  # type: ignore[no-any-return]
 
 
 def module_mtime(module: ModuleType) -> float:
@@ -97,13 +99,12 @@ def resolve_object(module: Any, obj_str: str, arg: Any = None, silent: Any = 0) 
     missing object is an :class:`AttributeError`, or ``None`` if ``silent``.
     """
     names = obj_str.split(".")
-    try:
-        found = vars(module)[names[0]]
-    except KeyError:
+    found = getattr(module, names[0], _MISSING)
+    if found is _MISSING:
         if silent:
             return None
         where = getattr(module, "__file__", None) or getattr(module, "__name__", module)
-        raise AttributeError(f"module '{where}' contains no '{names[0]}'") from None
+        raise AttributeError(f"module '{where}' contains no '{names[0]}'")
     for name in names[1:]:
         parent = found
         try:

@@ -47,7 +47,10 @@ pub(crate) struct Child {
 enum State {
     /// Hello is expected until then.
     New(Instant),
-    Served { instance: u64, generation: u32 },
+    Served {
+        instance: u64,
+        generation: u32,
+    },
     /// A refusal was sent. The other side is to close first, by then: if we did, what it has sent and we have not read
     /// would make the kernel show it an error instead of the refusal.
     Refused(Instant),
@@ -89,7 +92,9 @@ impl Server {
             Err(e) => {
                 self.log.warn(
                     codes::PEER_REFUSED,
-                    format_args!("a connection was closed: the kernel does not say whose it is: {e}"),
+                    format_args!(
+                        "a connection was closed: the kernel does not say whose it is: {e}"
+                    ),
                 );
                 return;
             }
@@ -110,7 +115,8 @@ impl Server {
         let state = State::New(Instant::now() + HELLO);
         self.children.insert(id, Child { conn, pid, state, regions: HashMap::new() });
         if uid != 0 && uid != self.own_uid && Some(uid) != self.httpd_uid {
-            let reason = format!("process {pid} of uid {uid} may not connect: only httpd's children may");
+            let reason =
+                format!("process {pid} of uid {uid} may not connect: only httpd's children may");
             if let Some(muted) = self.peer_quiet.allow(&format!("uid {uid}"), Instant::now()) {
                 self.log.warn(codes::PEER_REFUSED, format_args!("{reason}{}", more(muted)));
             }
@@ -136,8 +142,12 @@ impl Server {
             .map(|(id, _)| *id)
             .collect();
         for id in late {
-            let refused = self.children.get(&id).is_some_and(|c| matches!(c.state, State::Refused(_)));
-            self.drop_child(id, if refused { None } else { Some("it has connected and said nothing") });
+            let refused =
+                self.children.get(&id).is_some_and(|c| matches!(c.state, State::Refused(_)));
+            self.drop_child(
+                id,
+                if refused { None } else { Some("it has connected and said nothing") },
+            );
         }
     }
 
@@ -188,7 +198,12 @@ impl Server {
         self.drop_child(id, None);
     }
 
-    fn child_packet(&mut self, id: u64, packet: ToSupervisor, fds: Vec<OwnedFd>) -> Result<(), Wrong> {
+    fn child_packet(
+        &mut self,
+        id: u64,
+        packet: ToSupervisor,
+        fds: Vec<OwnedFd>,
+    ) -> Result<(), Wrong> {
         let state = self.children.get(&id).map(|c| c.state).ok_or("gone")?;
         match (state, packet) {
             (State::New(_), ToSupervisor::Hello { version, instance, generation }) => {
@@ -246,7 +261,10 @@ impl Server {
                 } else {
                     codes::VERSION_MISMATCH
                 };
-                self.log.error(code, format_args!("httpd child {pid} is refused: {reason}{}", more(muted)));
+                self.log.error(
+                    code,
+                    format_args!("httpd child {pid} is refused: {reason}{}", more(muted)),
+                );
             }
             self.refuse_child(id, reason);
             return;
@@ -305,7 +323,11 @@ impl Server {
         });
         self.tell_child(id, &ToChild::Attached { region: number }, &[&page]);
         for (_, _, worker) in &ready {
-            self.tell_worker(*worker, &ToWorker::Region { region: our_number }, &[&memory, &socket]);
+            self.tell_worker(
+                *worker,
+                &ToWorker::Region { region: our_number },
+                &[&memory, &socket],
+            );
         }
         for (_, _, worker) in ready {
             self.announce_worker(worker, id, number);
@@ -321,9 +343,10 @@ impl Server {
         if let Some(id) = self.index.get(&name) {
             return Some(*id);
         }
-        let (most, processes) = self.settings.as_ref().map_or((256, 1), |s| {
-            (*s.limits.pools.get(), *s.tenant.processes.get())
-        });
+        let (most, processes) = self
+            .settings
+            .as_ref()
+            .map_or((256, 1), |s| (*s.limits.pools.get(), *s.tenant.processes.get()));
         let launch = Rc::clone(self.launch.as_ref()?);
         let made = if self.pools.len() >= most {
             Err(format!("there are {most} pools already; raise `pools` in [limits]"))
@@ -375,7 +398,8 @@ impl Server {
     fn misbehaved(&mut self, id: u64, number: u32, slot: u8, epoch: u16, reason: &str) {
         let Some(child) = self.children.get(&id) else { return };
         let pid = child.pid;
-        let Some(pool) = child.regions.get(&number).and_then(|(pool, _)| self.pools.get(pool)) else {
+        let Some(pool) = child.regions.get(&number).and_then(|(pool, _)| self.pools.get(pool))
+        else {
             return;
         };
         // It may have died meanwhile, and have been replaced.
@@ -416,7 +440,11 @@ pub(crate) fn more(muted: u32) -> String {
 }
 
 fn no_descriptors(fds: &[OwnedFd]) -> Result<(), Wrong> {
-    if fds.is_empty() { Ok(()) } else { Err(format!("{} descriptors where none belong", fds.len())) }
+    if fds.is_empty() {
+        Ok(())
+    } else {
+        Err(format!("{} descriptors where none belong", fds.len()))
+    }
 }
 
 fn check_descriptor_socket(socket: &OwnedFd) -> Result<(), Wrong> {

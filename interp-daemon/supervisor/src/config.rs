@@ -233,8 +233,8 @@ impl Source {
 
 fn parse(path: &Path, text: &str) -> Result<Settings, ConfigError> {
     toml::from_str(text).map_err(|e| {
-        let at = e.span().map_or(0, |span| span.start).min(text.len());
-        let line = text.as_bytes()[..at].iter().filter(|b| **b == b'\n').count() + 1;
+        let before = e.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
+        let line = before.matches('\n').count() + 1;
         let message = e.message().trim().replace("expected i64", "expected a whole number");
         let message = crate::log::escape(message.as_bytes(), 500);
         ConfigError::Syntax { path: path.to_owned(), line, message }

@@ -11,7 +11,7 @@ use std::fmt::Write as _;
 use std::io::IsTerminal;
 
 use rustix::event::{PollFd, PollFlags, Timespec};
-use vivarium_protocol::codes::Code;
+use vivarium_protocol::codes::{self, Code};
 
 /// How important a line is; httpd's names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Deserialize)]
@@ -106,7 +106,8 @@ impl Log {
         self.stuck.set(false);
         if lost > 0 {
             self.lost.set(0);
-            self.line(Level::Warn, code, format_args!("{lost} lines were lost: the log was full"));
+            let text = format_args!("{lost} lines were lost: nobody read the log");
+            self.line(Level::Warn, codes::SUPERVISOR_LIMIT, text);
         }
         self.line(level, code, text);
     }
@@ -153,10 +154,8 @@ impl Log {
 }
 
 fn writable(milliseconds: i64) -> bool {
-    let limit = Timespec {
-        tv_sec: milliseconds / 1000,
-        tv_nsec: (milliseconds % 1000) * 1_000_000,
-    };
+    let limit =
+        Timespec { tv_sec: milliseconds / 1000, tv_nsec: (milliseconds % 1000) * 1_000_000 };
     let stderr = std::io::stderr();
     let mut fds = [PollFd::new(&stderr, PollFlags::OUT)];
     // An error (a reader that is gone) counts as writable: the write then fails at once.
@@ -168,9 +167,8 @@ const MONTHS: [&str; 12] =
 const DAYS: [&str; 7] = ["Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat"];
 
 fn time_stamp(out: &mut String) {
-    let now = std::time::SystemTime::now()
-        .duration_since(std::time::UNIX_EPOCH)
-        .unwrap_or_default();
+    let now =
+        std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     let seconds = i64::try_from(now.as_secs()).unwrap_or(0);
     let micros = now.subsec_micros();
     if let Some(t) = crate::sys::local_time(seconds) {
@@ -188,7 +186,8 @@ fn time_stamp(out: &mut String) {
 
 fn dangerous(c: char) -> bool {
     // Control characters, and those that make a terminal or an editor show lines that are not there or turned around.
-    c.is_control() || matches!(c, '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    c.is_control()
+        || matches!(c, '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 /// Makes one harmless line of `bytes`, the way httpd escapes its error log: `\n`, `\t`, `\\`, else `\xNN` for each byte
@@ -234,9 +233,15 @@ mod tests {
 
     #[test]
     fn escaping_keeps_one_line_one_line() {
-        assert_eq!(escape(b"a\nb\r\x1b[31mred\0\\\t\x7f", 100), "a\\nb\\r\\x1b[31mred\\x00\\\\\\t\\x7f");
+        assert_eq!(
+            escape(b"a\nb\r\x1b[31mred\0\\\t\x7f", 100),
+            "a\\nb\\r\\x1b[31mred\\x00\\\\\\t\\x7f"
+        );
         assert_eq!(escape(b"bad \xff\xfe utf8", 100), "bad \\xff\\xfe utf8");
-        assert_eq!(escape("\u{85}\u{2028}\u{202e}".as_bytes(), 100), "\\xc2\\x85\\xe2\\x80\\xa8\\xe2\\x80\\xae");
+        assert_eq!(
+            escape("\u{85}\u{2028}\u{202e}".as_bytes(), 100),
+            "\\xc2\\x85\\xe2\\x80\\xa8\\xe2\\x80\\xae"
+        );
     }
 
     #[test]
@@ -260,6 +265,8 @@ mod tests {
 
     #[test]
     fn levels_are_ordered_as_in_httpd() {
-        assert!(Level::Error < Level::Warn && Level::Notice < Level::Info && Level::Info < Level::Debug);
+        assert!(
+            Level::Error < Level::Warn && Level::Notice < Level::Info && Level::Info < Level::Debug
+        );
     }
 }

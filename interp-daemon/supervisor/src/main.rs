@@ -28,6 +28,7 @@
 mod backoff;
 mod children;
 mod config;
+mod configure;
 mod conn;
 mod generations;
 mod log;

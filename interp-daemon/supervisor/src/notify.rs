@@ -19,9 +19,7 @@ impl Notify {
     fn open(path: &[u8]) -> Option<(UnixDatagram, SocketAddr)> {
         let address = match path {
             [b'@', name @ ..] => SocketAddr::from_abstract_name(name).ok()?,
-            [b'/', ..] => {
-                SocketAddr::from_pathname(std::ffi::OsStr::from_bytes(path)).ok()?
-            }
+            [b'/', ..] => SocketAddr::from_pathname(std::ffi::OsStr::from_bytes(path)).ok()?,
             _ => return None,
         };
         let socket = UnixDatagram::unbound().ok()?;
@@ -51,7 +49,8 @@ mod tests {
     #[test]
     fn datagrams_arrive() {
         let name = format!("vivariumd-notify-{}", std::process::id());
-        let here = UnixDatagram::bind_addr(&SocketAddr::from_abstract_name(&name).unwrap()).unwrap();
+        let here =
+            UnixDatagram::bind_addr(&SocketAddr::from_abstract_name(&name).unwrap()).unwrap();
         let notify = Notify { to: Notify::open(format!("@{name}").as_bytes()) };
         notify.say("READY=1");
         notify.reloading();

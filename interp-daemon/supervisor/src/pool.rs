@@ -93,9 +93,8 @@ impl Quiet {
     /// Whether `text` should be logged now; if so, how many lines were left out before it.
     /// The same text comes once a minute, and different ones at most five times.
     pub(crate) fn allow(&mut self, text: &str, now: Instant) -> Option<u32> {
-        let over = self
-            .window
-            .is_none_or(|start| now.saturating_duration_since(start) >= Self::WINDOW);
+        let over =
+            self.window.is_none_or(|start| now.saturating_duration_since(start) >= Self::WINDOW);
         if over {
             self.window = Some(now);
             self.lines = 0;

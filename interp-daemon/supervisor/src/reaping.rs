@@ -76,7 +76,11 @@ impl Server {
             for _ in 0..8 {
                 match rustix::io::read(&output, &mut buffer) {
                     Ok(got) if got > 0 => {
-                        worker.lines.feed(buffer.get(..got).unwrap_or_default(), Instant::now(), &mut say);
+                        worker.lines.feed(
+                            buffer.get(..got).unwrap_or_default(),
+                            Instant::now(),
+                            &mut say,
+                        );
                     }
                     _ => break,
                 }
@@ -126,8 +130,10 @@ impl Server {
                 if wait.is_zero() { "at once".into() } else { format!("in {} ms", wait.as_millis()) }
             ),
         );
-        pool.last_failure =
-            Some(StartError::new(codes::BACKOFF, format!("its workers die too often; the last: {how}")));
+        pool.last_failure = Some(StartError::new(
+            codes::BACKOFF,
+            format!("its workers die too often; the last: {how}"),
+        ));
         if wait >= Duration::from_secs(1)
             && let Some(muted) = pool.quiet.allow("too often", now)
         {
@@ -229,6 +235,8 @@ mod tests {
     use rustix::process::{Pid, PidfdFlags, pidfd_open};
     use std::process::Command;
 
+    // Waited for by `reap`.
+    #[allow(clippy::zombie_processes)]
     fn end_of(script: &str) -> String {
         let child = Command::new("/bin/sh").args(["-c", script]).spawn().unwrap();
         let pid = Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap();

@@ -8,21 +8,19 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use rustix::net::SocketFlags;
+use vivarium_protocol::PROTOCOL_VERSION;
 use vivarium_protocol::codes;
-use vivarium_protocol::control::{Config, FromParent, MAX_PACKET, ToChild, ToWorker};
-use vivarium_protocol::seqpacket::{self, PacketError};
-use vivarium_protocol::{PROTOCOL_VERSION, codec};
+use vivarium_protocol::control::{MAX_PACKET, ToChild, ToWorker};
 
 use crate::children::Child;
 use crate::config::{self, Settings};
 use crate::conn::{Poller, Source};
 use crate::generations::Generations;
-use crate::log::{Log, escape};
+use crate::log::Log;
 use crate::notify::Notify;
 use crate::pool::{Pool, PoolName, Quiet};
 use crate::spawn::Launch;
 use crate::sys::Signals;
-use crate::sys::users;
 use crate::workers::{KillReason, Worker};
 
 /// How long workers may finish what they are doing.
@@ -59,7 +57,7 @@ pub(crate) struct Server {
     listener: OwnedFd,
     listening: bool,
     listen_again: Option<Instant>,
-    channel: Option<OwnedFd>,
+    pub(crate) channel: Option<OwnedFd>,
     pub(crate) managed: bool,
     pub(crate) source: config::Source,
     /// The last good configuration file, or why there is none.
@@ -213,172 +211,13 @@ impl Server {
                 Err(e) => {
                     self.log.error(
                         codes::SUPERVISOR_LIMIT,
-                        format_args!("no connection can be accepted: {e}; trying again in a second"),
+                        format_args!(
+                            "no connection can be accepted: {e}; trying again in a second"
+                        ),
                     );
                     self.pause_listening();
                 }
             }
-        }
-    }
-
-    // ---- the channel to httpd's parent ----
-
-    /// Takes whatever the parent has sent. Also called before a child's hello is judged: its configuration was sent
-    /// before the child was born, so it is here.
-    pub(crate) fn channel_readable(&mut self) {
-        for _ in 0..TURN {
-            let Some(channel) = &self.channel else { return };
-            match seqpacket::recv_bytes(channel, &mut self.buffer, true) {
-                Ok((len, mut fds)) => {
-                    let bytes = self.buffer.get(..len).unwrap_or_default();
-                    match codec::decode(bytes) {
-                        Ok(FromParent::Config(config)) if fds.len() <= 1 => {
-                            self.configure(config, fds.pop());
-                        }
-                        Ok(_) => self.bad_channel_packet("more descriptors than expected"),
-                        Err(e) => self.bad_channel_packet(&e.to_string()),
-                    }
-                }
-                Err(e) if e.would_block() => return,
-                Err(PacketError::Cut) => self.bad_channel_packet("it is too long"),
-                Err(_) => {
-                    if let Some(channel) = self.channel.take() {
-                        self.poller.remove(&channel);
-                    }
-                    self.stop("httpd has ended");
-                    return;
-                }
-            }
-        }
-    }
-
-    /// The channel itself is not given up: its end would mean that httpd has ended.
-    fn bad_channel_packet(&mut self, why: &str) {
-        let reason = format!(
-            "httpd's module sent a configuration that cannot be understood ({}): are module and vivariumd of one version?",
-            escape(why.as_bytes(), 200)
-        );
-        self.log.error(codes::BAD_PACKET, format_args!("{reason}"));
-        if self.launch.is_none() {
-            self.refuse = Some(reason);
-            self.start_listening();
-        }
-    }
-
-    fn start_listening(&mut self) {
-        if let Err(e) = self.listen(true) {
-            self.log.error(codes::SOCKET, format_args!("the listening socket cannot be watched: {e}"));
-            self.stop("it cannot listen");
-        }
-    }
-
-    fn configure(&mut self, config: Config, log_fd: Option<OwnedFd>) {
-        if let Some(fd) = log_fd {
-            match rustix::stdio::dup2_stderr(&fd) {
-                Ok(()) => self.log.replaced(),
-                Err(e) => self.log.error(
-                    codes::SUPERVISOR_LIMIT,
-                    format_args!("httpd's error log cannot be taken over: {e}"),
-                ),
-            }
-        }
-        if config.version != PROTOCOL_VERSION {
-            let reason = format!(
-                "httpd's module speaks protocol {}, vivariumd speaks {PROTOCOL_VERSION}: restart httpd (not gracefully) \
-                 so that both are of one version",
-                config.version
-            );
-            self.log.error(codes::VERSION_MISMATCH, format_args!("{reason}"));
-            self.refuse = Some(reason);
-            self.start_listening();
-            return;
-        }
-        if self.instance.is_some_and(|known| known != config.instance) {
-            self.log.error(
-                codes::BAD_PACKET,
-                format_args!("a configuration of another httpd came over the channel and is ignored"),
-            );
-            return;
-        }
-        self.refuse = None;
-        self.instance = Some(config.instance);
-        self.launch = Some(Rc::new(Launch {
-            package_dir: config.package_dir,
-            extension: config.extension,
-            httpd: Some((config.child_uid, config.child_gid)),
-        }));
-        self.httpd_uid = Some(config.child_uid);
-        self.generations.announce(config.instance, config.generation);
-        self.reload();
-        self.log.info(
-            codes::CONFIGURED,
-            format_args!(
-                "generation {} of the httpd in {} is in force",
-                config.generation,
-                escape(config.server_root.as_bytes(), 500)
-            ),
-        );
-        self.retire_old();
-        self.start_listening();
-    }
-
-    // ---- the configuration file ----
-
-    /// Reads the file again. A bad one changes nothing.
-    fn reload(&mut self) {
-        match self.source.load() {
-            Ok(settings) => {
-                self.settings = Ok(Rc::new(settings));
-                self.apply_settings();
-                let now = Instant::now();
-                for pool in self.pools.values_mut() {
-                    pool.hurry(now);
-                }
-            }
-            Err(e) => match &mut self.settings {
-                Ok(_) => self.log.error(
-                    codes::SUPERVISOR_CONFIG,
-                    format_args!("{e}; what was read before stays in force"),
-                ),
-                Err(reason) => {
-                    *reason = e.to_string();
-                    self.log.error(
-                        codes::SUPERVISOR_CONFIG,
-                        format_args!("{e}; no Python is run until this is corrected"),
-                    );
-                }
-            },
-        }
-    }
-
-    fn apply_settings(&mut self) {
-        let Ok(settings) = &self.settings else { return };
-        self.log.set_level(settings.log.level);
-        if self.managed {
-            return;
-        }
-        let user = match &settings.httpd.user {
-            Some(name) => match users::by_name(name.get()) {
-                Ok(Some(user)) => Some(user),
-                _ => {
-                    self.log.error(
-                        codes::SUPERVISOR_CONFIG,
-                        format_args!(
-                            "{}: the user {} in [httpd] does not exist: httpd's children cannot connect",
-                            self.source.path().display(),
-                            name.get()
-                        ),
-                    );
-                    None
-                }
-            },
-            None => default_httpd_user(),
-        };
-        self.httpd_uid = user.as_ref().map(|u| u.uid);
-        if let Some(launch) = &self.launch {
-            let mut launch = Launch::clone(launch);
-            launch.httpd = user.map(|u| (u.uid, u.gid));
-            self.launch = Some(Rc::new(launch));
         }
     }
 
@@ -392,7 +231,10 @@ impl Server {
                     self.reload();
                     self.log.info(
                         codes::CONFIGURED,
-                        format_args!("asked by SIGHUP: {} was read again", self.source.path().display()),
+                        format_args!(
+                            "asked by SIGHUP: {} was read again",
+                            self.source.path().display()
+                        ),
                     );
                     self.notify.say("READY=1");
                 }
@@ -418,7 +260,10 @@ impl Server {
         let count = self.workers.len();
         self.log.notice(
             codes::STOPPING,
-            format_args!("vivariumd is stopping: {why}; {count} workers have {} s to finish", GRACE.as_secs()),
+            format_args!(
+                "vivariumd is stopping: {why}; {count} workers have {} s to finish",
+                GRACE.as_secs()
+            ),
         );
         self.notify.say("STOPPING=1");
         let _ = self.listen(false);
@@ -532,11 +377,4 @@ impl Server {
             self.drop_child(id, Some(&why));
         }
     }
-}
-
-/// Debian's, Fedora's, and others' names for the user of httpd's children.
-pub(crate) fn default_httpd_user() -> Option<users::User> {
-    ["www-data", "apache", "httpd", "http"]
-        .iter()
-        .find_map(|name| users::by_name(name).ok().flatten())
 }

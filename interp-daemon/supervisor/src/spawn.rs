@@ -83,14 +83,13 @@ fn choose(
         return Ok(Who { name, home, identity: None });
     }
     let user = match &tenant.user {
-        Some(name) => {
-            look_up(users::by_name(name.get()), &format!("user {}", name.get()))?.ok_or_else(|| {
+        Some(name) => look_up(users::by_name(name.get()), &format!("user {}", name.get()))?
+            .ok_or_else(|| {
                 no_user(format!(
                     "the user {} does not exist: create it, or name another as `user` in [default]",
                     name.get()
                 ))
-            })?
-        }
+            })?,
         None => match look_up(users::by_name(default_user), "default user")? {
             Some(user) => user,
             None => httpd_user(launch)?,
@@ -149,7 +148,12 @@ pub(crate) struct Spawned {
     pub(crate) report: OwnedFd,
 }
 
-fn environment(tenant: &Tenant, launch: &Launch, who: &Who, place: Place<'_>) -> Vec<(String, OsString)> {
+fn environment(
+    tenant: &Tenant,
+    launch: &Launch,
+    who: &Who,
+    place: Place<'_>,
+) -> Vec<(String, OsString)> {
     let text = |s: &str| OsString::from(s);
     let home = tenant.home.as_ref().map_or(who.home.as_str(), |h| h.get());
     let mut all: Vec<(String, OsString)> = vec![
@@ -330,7 +334,8 @@ mod tests {
         assert!(e.reason.contains("never runs as root"), "{}", e.reason);
         let e = who(&tenant("user = 'no-such-user-here'"), &launch(None), 0).unwrap_err();
         assert!(e.reason.contains("no-such-user-here does not exist"), "{}", e.reason);
-        let e = who(&tenant("user = 'nobody'\ngroup = 'no-such-group'"), &launch(None), 0).unwrap_err();
+        let e =
+            who(&tenant("user = 'nobody'\ngroup = 'no-such-group'"), &launch(None), 0).unwrap_err();
         assert!(e.reason.contains("no-such-group does not exist"), "{}", e.reason);
     }
 
@@ -352,7 +357,11 @@ mod tests {
         let e = choose(&tenant(""), &launch(None), 0, none).unwrap_err();
         assert_eq!(e.code, codes::NO_USER);
         let e = choose(&tenant(""), &launch(Some((0, 0))), 0, none).unwrap_err();
-        assert_eq!(e.code, codes::NO_USER, "httpd's children as root are no way to run Python as root");
+        assert_eq!(
+            e.code,
+            codes::NO_USER,
+            "httpd's children as root are no way to run Python as root"
+        );
     }
 
     #[test]
@@ -363,7 +372,8 @@ mod tests {
 
     #[test]
     fn the_environment_is_clean_and_ours_wins() {
-        let t = tenant("threads = 5\nenv = { PYTHONPATH = '/more', LANG = 'de_DE.UTF-8', X = 'y' }");
+        let t =
+            tenant("threads = 5\nenv = { PYTHONPATH = '/more', LANG = 'de_DE.UTF-8', X = 'y' }");
         let w = Who { name: "alice".into(), home: "/home/alice".into(), identity: None };
         let key = PoolKey { tenant: "default".into(), interpreter: "main".into() };
         let all = environment(&t, &launch(None), &w, Place { key: &key, slot: 3, epoch: 9 });
@@ -391,7 +401,10 @@ mod tests {
             explain(failure, &tenant("python = '/no/python'"), &l, &w, Path::new("/c.toml"))
         };
         let text = say(Step::Exec, Errno::NOENT, 0);
-        assert!(text.contains("/no/python") && text.contains("/c.toml") && text.contains("alice"), "{text}");
+        assert!(
+            text.contains("/no/python") && text.contains("/c.toml") && text.contains("alice"),
+            "{text}"
+        );
         let text = say(Step::PackageDir, Errno::ACCESS, 2);
         assert!(text.contains("/p/python") && text.contains("(at /p)"), "{text}");
         let text = say(Step::Extension, Errno::ACCESS, 7);

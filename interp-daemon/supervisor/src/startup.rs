@@ -89,7 +89,9 @@ pub(crate) fn main() -> ExitCode {
         Ok(mut server) => match server.run() {
             Ok(()) => ExitCode::SUCCESS,
             Err(e) => {
-                server.log.error(codes::SUPERVISOR_FAILED, format_args!("the event loop failed: {e}"));
+                server
+                    .log
+                    .error(codes::SUPERVISOR_FAILED, format_args!("the event loop failed: {e}"));
                 ExitCode::FAILURE
             }
         },
@@ -114,7 +116,11 @@ fn prepare(arguments: Arguments, log: Log) -> Result<Server, ExitCode> {
     let settings = source.load().map_err(|e| e.to_string());
     if let Err(reason) = &settings {
         // httpd runs on whatever happens here; a service that cannot start is what systemd reports best.
-        let end = if arguments.managed { "no Python is run until this is corrected" } else { "not started" };
+        let end = if arguments.managed {
+            "no Python is run until this is corrected"
+        } else {
+            "not started"
+        };
         log.error(codes::SUPERVISOR_CONFIG, format_args!("{reason}; {end}"));
         if !arguments.managed {
             return Err(ExitCode::FAILURE);
@@ -123,7 +129,9 @@ fn prepare(arguments: Arguments, log: Log) -> Result<Server, ExitCode> {
     let own_uid = rustix::process::geteuid().as_raw();
     let listener = match inherited {
         Some(fd) => Ok(fd),
-        None => listen(arguments.socket.as_deref().unwrap_or(Path::new(SOCKET)), settings.as_ref().ok()),
+        None => {
+            listen(arguments.socket.as_deref().unwrap_or(Path::new(SOCKET)), settings.as_ref().ok())
+        }
     };
     let listener = listener.map_err(|e| failed(&log, e))?;
     if arguments.managed {
@@ -131,12 +139,14 @@ fn prepare(arguments: Arguments, log: Log) -> Result<Server, ExitCode> {
         let _ = rustix::process::setsid();
     }
     raise_open_files();
-    let os = |what: &str, e: &dyn std::fmt::Display| (codes::SUPERVISOR_FAILED, format!("{what}: {e}"));
+    let os =
+        |what: &str, e: &dyn std::fmt::Display| (codes::SUPERVISOR_FAILED, format!("{what}: {e}"));
     let signals = sys::Signals::new(&[libc::SIGTERM, libc::SIGINT, libc::SIGHUP])
         .map_err(|e| failed(&log, os("signalfd", &e)))?;
     let launch = settings.as_ref().ok().filter(|_| !arguments.managed).map(service_launch);
     let notify = if arguments.managed { Notify::default() } else { Notify::from_env() };
-    let start = Start { log, signals, listener, channel, source, settings, launch, notify, own_uid };
+    let start =
+        Start { log, signals, listener, channel, source, settings, launch, notify, own_uid };
     Server::new(start).map_err(|e| {
         let log = Log::new(false);
         failed(&log, os("epoll", &e))
@@ -147,15 +157,19 @@ fn prepare(arguments: Arguments, log: Log) -> Result<Server, ExitCode> {
 fn inherited(managed: bool) -> Result<(Option<OwnedFd>, Option<OwnedFd>), Failed> {
     let given = if managed { 2 } else { listen_fds() };
     let bad = |what: &str, e: &dyn std::fmt::Display| (codes::SOCKET, format!("{what}: {e}"));
-    sys::close_from(SUPERVISOR_LISTEN_FD as u32 + given)
-        .map_err(|e| bad("close_range", &e))?;
+    sys::close_from(SUPERVISOR_LISTEN_FD as u32 + given).map_err(|e| bad("close_range", &e))?;
     if given == 0 {
         return Ok((None, None));
     }
     let listener = sys::inherited(SUPERVISOR_LISTEN_FD)
         .map_err(|e| bad("descriptor 3, the listening socket", &e))?;
-    if !is_seqpacket(&listener) || !rustix::net::sockopt::socket_acceptconn(&listener).unwrap_or(false) {
-        return Err((codes::SOCKET, "descriptor 3 is no listening AF_UNIX SOCK_SEQPACKET socket".into()));
+    if !is_seqpacket(&listener)
+        || !rustix::net::sockopt::socket_acceptconn(&listener).unwrap_or(false)
+    {
+        return Err((
+            codes::SOCKET,
+            "descriptor 3 is no listening AF_UNIX SOCK_SEQPACKET socket".into(),
+        ));
     }
     rustix::io::ioctl_fionbio(&listener, true).map_err(|e| bad("descriptor 3", &e))?;
     if !managed {
@@ -204,10 +218,14 @@ fn listen(path: &Path, settings: Option<&Settings>) -> Result<OwnedFd, Failed> {
         let probe = make().map_err(|e| bad("socket", &e))?;
         match rustix::net::connect(&probe, &address) {
             Err(rustix::io::Errno::CONNREFUSED) => {
-                std::fs::remove_file(path).map_err(|e| bad("the old socket cannot be removed", &e))?;
+                std::fs::remove_file(path)
+                    .map_err(|e| bad("the old socket cannot be removed", &e))?;
             }
             Ok(()) | Err(rustix::io::Errno::AGAIN) => {
-                return Err((codes::SOCKET, format!("{shown}: another supervisor is listening there")));
+                return Err((
+                    codes::SOCKET,
+                    format!("{shown}: another supervisor is listening there"),
+                ));
             }
             Err(e) => return Err(bad("it exists and is no socket of ours", &e)),
         }
@@ -223,7 +241,7 @@ fn listen(path: &Path, settings: Option<&Settings>) -> Result<OwnedFd, Failed> {
     bound.map_err(|e| bad("bind", &e))?;
     let user = match settings.and_then(|s| s.httpd.user.as_ref()) {
         Some(name) => sys::users::by_name(name.get()).ok().flatten(),
-        None => crate::server::default_httpd_user(),
+        None => crate::configure::default_httpd_user(),
     };
     if let Some(user) = user {
         // Not root: then httpd is ours too, or the group is for the administrator to arrange.
@@ -283,23 +301,17 @@ mod tests {
         assert_eq!(asked(&[]), Ok(Asked::Run(Arguments::default())));
         let managed = Arguments { managed: true, ..Arguments::default() };
         assert_eq!(asked(&["--managed"]), Ok(Asked::Run(managed)));
-        let both = Arguments {
-            managed: false,
-            config: Some("/c".into()),
-            socket: Some("/s".into()),
-        };
+        let both =
+            Arguments { managed: false, config: Some("/c".into()), socket: Some("/s".into()) };
         assert_eq!(asked(&["--config", "/c", "--socket", "/s"]), Ok(Asked::Run(both)));
-        assert!(matches!(asked(&["--version"]), Ok(Asked::Say(text)) if text.starts_with("vivariumd ")));
+        assert!(
+            matches!(asked(&["--version"]), Ok(Asked::Say(text)) if text.starts_with("vivariumd "))
+        );
     }
 
     #[test]
     fn nonsense_is_refused() {
-        for bad in [
-            &["--config"][..],
-            &["--manage"],
-            &["file"],
-            &["--managed", "--socket", "/s"],
-        ] {
+        for bad in [&["--config"][..], &["--manage"], &["file"], &["--managed", "--socket", "/s"]] {
             assert!(asked(bad).is_err(), "{bad:?}");
         }
     }

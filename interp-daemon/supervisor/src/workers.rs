@@ -109,7 +109,8 @@ impl Server {
         let own_uid = self.own_uid;
         let Some(pool) = self.pools.get_mut(&pool_id) else { return Ok(()) };
         if !is_known_tenant(&pool.name.key) {
-            let reason = format!("there is no tenant {}", escape(pool.name.key.tenant.as_bytes(), 64));
+            let reason =
+                format!("there is no tenant {}", escape(pool.name.key.tenant.as_bytes(), 64));
             return Err(StartError::new(codes::CANNOT_START_WORKER, reason));
         }
         let Some(entry) = pool.slots.get_mut(usize::from(slot)) else { return Ok(()) };
@@ -391,7 +392,9 @@ pub(crate) fn output_line<'a>(
             }
             Out::Suppressed(count) => log.warn(
                 codes::WORKER_OUTPUT,
-                format_args!("[{label} pid {pid}] suppressed {count} lines: more than 1000 in a second"),
+                format_args!(
+                    "[{label} pid {pid}] suppressed {count} lines: more than 1000 in a second"
+                ),
             ),
         }
     }

@@ -205,6 +205,13 @@ pub enum Op {
     MpmQuery,
     /// `ap_exists_config_define(text)`: [`Reply::Int`].
     ExistsConfigDefine,
+    /// The worker holds handlers that were added to the request for phase `number` ([`Phase`]): enter that phase even
+    /// if none are configured for it: `Ok`.
+    AddedHandler,
+    /// The `Require` lines that apply, one line each: [`Reply::Text`], or nothing.
+    Requires,
+    /// The extensions that `AddHandler` maps to us, separated by spaces: [`Reply::Text`].
+    AddHandlerExtensions,
 }
 
 /// The answer to a [`Call`], or to a `Body` frame with the sync flag.

@@ -3,8 +3,16 @@ use std::io::Read;
 use super::*;
 use crate::control::{FromWorker, PoolKey, ToSupervisor};
 
-fn open_fds() -> usize {
-    std::fs::read_dir("/proc/self/fd").unwrap().count()
+/// A descriptor to send, and the pipe end that tells when its last copy is closed.
+fn tracer() -> (OwnedFd, std::io::PipeReader) {
+    let (read, write) = std::io::pipe().unwrap();
+    rustix::fs::fcntl_setfl(&read, rustix::fs::OFlags::NONBLOCK).unwrap();
+    (write.into(), read)
+}
+
+/// Whether all copies of the tracer's descriptor are closed.
+fn all_closed(mut read: &std::io::PipeReader) -> bool {
+    matches!(read.read(&mut [0]), Ok(0))
 }
 
 fn hello() -> ToSupervisor {
@@ -77,11 +85,13 @@ fn the_largest_packet_passes_and_a_larger_one_does_not() {
     let PacketError::Codec(CodecError::TooLong(n)) = error else { panic!("{error}") };
     assert_eq!(n, MAX_PACKET + 1);
     // A peer that does not keep to it: cut by the kernel, refused as a whole, and its descriptors closed.
-    send_bytes(&a, &vec![0; MAX_PACKET + 1], &[a.as_fd()], true).unwrap();
+    let (fd, trace) = tracer();
+    send_bytes(&a, &vec![0; MAX_PACKET + 1], &[fd.as_fd()], true).unwrap();
     send(&a, &hello(), &[], true).unwrap();
-    let before = open_fds();
+    drop(fd);
+    assert!(!all_closed(&trace));
     assert!(matches!(recv::<FromWorker>(&b, true), Err(PacketError::Cut)));
-    assert_eq!(open_fds(), before);
+    assert!(all_closed(&trace));
     assert_eq!(recv::<ToSupervisor>(&b, true).unwrap().0, hello(), "the next packet is whole");
 }
 
@@ -93,16 +103,19 @@ fn too_many_descriptors_are_refused_and_closed() {
     assert!(matches!(error, PacketError::Cut));
     send(&a, &hello(), &[fd; MAX_FDS], true).unwrap();
     assert_eq!(recv::<ToSupervisor>(&b, true).unwrap().1.len(), MAX_FDS);
-    // A peer that sends more than we have room for.
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(20))];
-    let mut control = SendAncillaryBuffer::new(&mut space);
-    let many = [fd; 20];
-    assert!(control.push(SendAncillaryMessage::ScmRights(&many)));
-    let bytes = codec::encode(&hello()).unwrap();
-    rustix::net::sendmsg(&a, &[IoSlice::new(&bytes)], &mut control, SendFlags::empty()).unwrap();
-    let before = open_fds();
-    assert!(matches!(recv::<ToSupervisor>(&b, true), Err(PacketError::Cut)));
-    assert_eq!(open_fds(), before, "descriptors of a refused packet stay open");
+    // A peer that sends one more, and one that sends many more than there is room for.
+    for count in [MAX_FDS + 1, 20] {
+        let (traced, trace) = tracer();
+        let many = vec![traced.as_fd(); count];
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(20))];
+        let mut control = SendAncillaryBuffer::new(&mut space);
+        assert!(control.push(SendAncillaryMessage::ScmRights(&many)));
+        let bytes = [IoSlice::new(b"x")];
+        rustix::net::sendmsg(&a, &bytes, &mut control, SendFlags::empty()).unwrap();
+        drop(traced);
+        assert!(matches!(recv::<ToSupervisor>(&b, true), Err(PacketError::Cut)));
+        assert!(all_closed(&trace), "descriptors of a refused packet stay open");
+    }
 }
 
 #[test]
@@ -111,10 +124,11 @@ fn packets_that_are_no_message_are_typed_errors_and_lose_their_descriptors() {
     let mut good = codec::encode(&hello()).unwrap();
     good.push(0);
     for bytes in [&good[..], &good[..3], &[0xff; 40]] {
-        send_bytes(&a, bytes, &[a.as_fd()], true).unwrap();
-        let before = open_fds();
+        let (fd, trace) = tracer();
+        send_bytes(&a, bytes, &[fd.as_fd()], true).unwrap();
+        drop(fd);
         let error = recv::<ToSupervisor>(&b, true).unwrap_err();
         assert!(matches!(error, PacketError::Codec(_)), "{error}");
-        assert_eq!(open_fds(), before);
+        assert!(all_closed(&trace));
     }
 }

@@ -160,15 +160,12 @@ fn become_worker(
     envp: &[*const libc::c_char],
 ) -> (Failure, RawFd) {
     let mut report = plan.report.as_raw_fd();
-    let failure = match prepare(plan, &mut report) {
-        Err(failure) => failure,
-        Ok(()) => {
-            // SAFETY: both arrays end with a null pointer and point to strings that `plan` keeps alive.
-            unsafe { libc::execve(plan.program.as_ptr(), argv.as_ptr(), envp.as_ptr()) };
-            Failure::new(Step::Exec, last_errno())
-        }
-    };
-    (failure, report)
+    if let Err(failure) = prepare(plan, &mut report) {
+        return (failure, report);
+    }
+    // SAFETY: both arrays end with a null pointer and point to strings that `plan` keeps alive.
+    unsafe { libc::execve(plan.program.as_ptr(), argv.as_ptr(), envp.as_ptr()) };
+    (Failure::new(Step::Exec, last_errno()), report)
 }
 
 fn prepare(plan: &Plan<'_>, report: &mut RawFd) -> Result<(), Failure> {
@@ -202,12 +199,12 @@ fn prepare(plan: &Plan<'_>, report: &mut RawFd) -> Result<(), Failure> {
 /// 0 = /dev/null, 1 and 2 = the output pipe, 3 = control socket, 4 = pool page, and the report pipe somewhere above;
 /// nothing else stays open.
 fn place_descriptors(plan: &Plan<'_>, report: &mut RawFd) -> Result<(), Failure> {
-    let failed = |_: ()| Failure::new(Step::Descriptors, last_errno());
+    let failed = |errno: Errno| Failure::new(Step::Descriptors, errno);
     // First all of them out of the way of the numbers that they are to have.
-    let up = |fd: BorrowedFd<'_>| -> Result<RawFd, ()> {
+    let up = |fd: BorrowedFd<'_>| -> Result<RawFd, Errno> {
         // SAFETY: duplicates a descriptor; touches no memory.
         let new = unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_DUPFD_CLOEXEC, 10) };
-        if new < 0 { Err(()) } else { Ok(new) }
+        if new < 0 { Err(last_errno()) } else { Ok(new) }
     };
     *report = up(plan.report).map_err(failed)?;
     let null = up(plan.null).map_err(failed)?;
@@ -224,7 +221,7 @@ fn place_descriptors(plan: &Plan<'_>, report: &mut RawFd) -> Result<(), Failure>
     for (from, to) in targets {
         // SAFETY: this process is about to exec: whatever the target number was, nothing here uses it any more.
         if unsafe { libc::dup2(from, to) } < 0 {
-            return Err(Failure::new(Step::Descriptors, last_errno()));
+            return Err(failed(last_errno()));
         }
     }
     let keep = u32::try_from(*report).map_err(|_| Failure::new(Step::CloseRange, Errno::BADF))?;
@@ -238,12 +235,22 @@ fn place_descriptors(plan: &Plan<'_>, report: &mut RawFd) -> Result<(), Failure>
 }
 
 fn reset_signals() -> Result<(), Errno> {
-    for signal in 1..=libc::SIGRTMAX() {
-        // KILL and STOP cannot be set, and the C library keeps two for itself: those say EINVAL and need nothing.
-        // SAFETY: SIG_DFL is no function of ours.
-        if unsafe { libc::signal(signal, libc::SIG_DFL) } == libc::SIG_ERR
-            && last_errno() != Errno::INVAL
-        {
+    // The kernel's struct sigaction is smaller than this everywhere; all zero means SIG_DFL, no flags, empty mask.
+    let default = [0u64; 8];
+    for signal in (1..=64).filter(|s| ![libc::SIGKILL, libc::SIGSTOP].contains(s)) {
+        // The system call itself: the C library refuses to touch two signals that it keeps for its threads, and those
+        // too may have been inherited as ignored.
+        // SAFETY: the kernel reads a struct sigaction from a larger, zeroed buffer; the handler in it is SIG_DFL.
+        let done = unsafe {
+            libc::syscall(
+                libc::SYS_rt_sigaction,
+                signal,
+                default.as_ptr(),
+                std::ptr::null::<u64>(),
+                8,
+            )
+        };
+        if done < 0 {
             return Err(last_errno());
         }
     }
@@ -277,7 +284,7 @@ fn may_drop_bounding_set() -> Result<bool, Errno> {
     Ok(own.effective.contains(rustix::thread::CapabilitySet::SETPCAP))
 }
 
-/// Without CAP_SETPCAP (a plain user's supervisor) the set cannot be changed; `no_new_privs` makes it meaningless then.
+/// Without `CAP_SETPCAP` (a plain user's supervisor) the set cannot be changed; `no_new_privs` makes it meaningless then.
 fn drop_bounding_set() -> Result<(), Errno> {
     if !may_drop_bounding_set()? {
         return Ok(());
@@ -314,19 +321,19 @@ fn change_identity(identity: &Identity) -> Result<(), Failure> {
     if unsafe { libc::setresuid(*uid, *uid, *uid) } < 0 {
         return Err(Failure::new(Step::Uid, last_errno()));
     }
-    let (mut u, mut g) = ([0; 3], [0; 3]);
+    let (mut users, mut own_groups) = ([0; 3], [0; 3]);
     // SAFETY: six places for six numbers.
     let read = unsafe {
-        let [r, e, s] = &mut u;
-        let users = libc::getresuid(r, e, s);
-        let [r, e, s] = &mut g;
-        users | libc::getresgid(r, e, s)
+        let [real, effective, saved] = &mut users;
+        let first = libc::getresuid(real, effective, saved);
+        let [real, effective, saved] = &mut own_groups;
+        first | libc::getresgid(real, effective, saved)
     };
     if read < 0 {
         return Err(Failure::new(Step::Identity, last_errno()));
     }
     let wrong = Failure::new(Step::Identity, Errno::PERM);
-    if u != [*uid; 3] || g != [*gid; 3] {
+    if users != [*uid; 3] || own_groups != [*gid; 3] {
         return Err(wrong);
     }
     let mut have = vec![0; groups.len() + 1];

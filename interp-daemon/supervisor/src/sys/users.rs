@@ -101,9 +101,8 @@ pub(crate) fn groups(name: &str, gid: u32) -> io::Result<Vec<u32>> {
     loop {
         let mut count = libc::c_int::try_from(list.len()).unwrap_or(libc::c_int::MAX);
         // SAFETY: `list` has room for `count` entries; the name is NUL-terminated.
-        let done = unsafe {
-            libc::getgrouplist(name.as_ptr(), gid, list.as_mut_ptr(), &raw mut count)
-        };
+        let done =
+            unsafe { libc::getgrouplist(name.as_ptr(), gid, list.as_mut_ptr(), &raw mut count) };
         let count = usize::try_from(count).unwrap_or(0);
         if done >= 0 {
             list.truncate(count);

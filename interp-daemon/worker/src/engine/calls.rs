@@ -12,7 +12,7 @@ use vivarium_protocol::region::FLAG_ABORTED;
 
 use super::buffers::Buffer;
 use super::conversation::{Conversation, Sink, Trouble};
-use super::state::{ALL_TABLES, Core, LIVE, OUTPUT_TABLES};
+use super::state::{ALL_TABLES, Core, LIVE, OUTPUT_TABLES, Snap};
 use super::tree::frame_rid;
 use crate::types::SERVER_RETURN;
 use crate::types::text;
@@ -25,6 +25,11 @@ const CHUNK: usize = 64 << 10;
 pub(crate) struct Answer(Buffer);
 
 impl Answer {
+    /// A reply's payload.
+    pub(crate) fn new(payload: Buffer) -> Self {
+        Self(payload)
+    }
+
     /// The reply in it.
     ///
     /// # Errors
@@ -33,6 +38,17 @@ impl Answer {
         match codec::decode(&self.0) {
             Ok(Reply::Error { kind, text }) => Err(exception(kind, text)),
             Ok(reply) => Ok(reply),
+            Err(e) => Err(Trouble::Broken(e.to_string()).into()),
+        }
+    }
+
+    /// The snapshot in it.
+    pub(crate) fn into_snap(self) -> PyResult<Snap> {
+        let payload = Arc::new(self.0);
+        match codec::decode(&payload) {
+            Ok(Reply::Bytes(part)) => Ok(Snap::new(&payload, part)),
+            Ok(Reply::Error { kind, text }) => Err(exception(kind, text)),
+            Ok(other) => Err(unexpected(&other)),
             Err(e) => Err(Trouble::Broken(e.to_string()).into()),
         }
     }

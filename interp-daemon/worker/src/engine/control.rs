@@ -63,7 +63,7 @@ pub(crate) enum StartError {
     #[error("environment variable {0} has no valid value")]
     Environment(&'static str),
     /// The page cannot be mapped.
-    #[error("{}: {0}", codes::VERSION_MISMATCH)]
+    #[error("the pool page cannot be used: {0}")]
     Page(#[from] vivarium_protocol::region::RegionError),
     /// Twice in one process.
     #[error("the worker was set up before")]

@@ -86,6 +86,8 @@ pub(crate) struct Level {
     pub(crate) rid: u32,
     /// Writes to it have to be synchronous.
     pub(crate) sync: bool,
+    /// The filter that runs, if it is a filter phase.
+    pub(crate) filter: Option<u32>,
     /// Its tree.
     pub(crate) tree: Arc<Tree>,
 }
@@ -95,10 +97,43 @@ pub(crate) struct Level {
 pub(crate) enum Sink<'a> {
     /// No data is expected.
     Nowhere,
-    /// A place of known size; how much of it is filled.
-    Slice(&'a mut [u8], usize),
+    /// A place of expected size, how much of it is filled, and what comes beyond it.
+    Slice(&'a mut [u8], usize, &'a mut Vec<u8>),
     /// Memory that grows.
     Growing(&'a mut Vec<u8>),
+}
+
+impl<'a> Sink<'a> {
+    /// A place of expected size, empty so far.
+    pub(crate) fn slice(place: &'a mut [u8], beyond: &'a mut Vec<u8>) -> Self {
+        Self::Slice(place, 0, beyond)
+    }
+
+    /// Reads `len` payload bytes of the current frame into the sink.
+    fn take(
+        &mut self,
+        channel: &mut Channel,
+        mut len: usize,
+        guard: &mut WhileThere<'_>,
+    ) -> Result<(), Trouble> {
+        let growing: &mut Vec<u8> = match self {
+            Sink::Nowhere => return Err(Trouble::Broken("data that was not asked for".into())),
+            Sink::Slice(place, filled, beyond) => {
+                let n = len.min(place.len() - *filled);
+                channel.read_exact(&mut place[*filled..*filled + n], guard)?;
+                *filled += n;
+                len -= n;
+                beyond
+            }
+            Sink::Growing(all) => all,
+        };
+        if len > 0 {
+            let start = growing.len();
+            growing.resize(start + len, 0);
+            channel.read_exact(&mut growing[start..], guard)?;
+        }
+        Ok(())
+    }
 }
 
 #[derive(Debug)]
@@ -367,23 +402,7 @@ impl Conversation {
             let depth = io.levels.len() as u16;
             match header.kind {
                 Kind::Data if header.depth == depth => {
-                    let len = header.len as usize;
-                    let place = match sink {
-                        Sink::Slice(all, filled) => {
-                            let start = *filled;
-                            *filled = start.saturating_add(len);
-                            all.get_mut(start..*filled)
-                        }
-                        Sink::Growing(all) => {
-                            let start = all.len();
-                            all.resize(start + len, 0);
-                            all.get_mut(start..)
-                        }
-                        Sink::Nowhere => None,
-                    };
-                    let place =
-                        place.ok_or_else(|| Trouble::Broken("more data than asked for".into()))?;
-                    io.channel.read_exact(place, &mut guard)?;
+                    sink.take(&mut io.channel, header.len as usize, &mut guard)?;
                 }
                 Kind::Reply if header.depth == depth => {
                     io.channel.read_payload(payload, &mut guard)?;

@@ -143,7 +143,11 @@ pub(crate) fn enter(
         .or_else(|| entry.tree(enter.tree))
         .unwrap_or_else(|| Arc::new(Tree::new(enter.tree)));
     let sync = enter.flags & ENTER_SYNC_WRITES != 0;
-    conversation.push(Level { rid: header.rid, sync, tree: Arc::clone(&tree) })?;
+    let filter = enter.filter.map(|f| f.id);
+    conversation.push(Level { rid: header.rid, sync, filter, tree: Arc::clone(&tree) })?;
+    if !outermost {
+        tree.spoil_all();
+    }
     let last_word = matches!(enter.phase, Phase::Cleanup | Phase::Forget);
     if last_word {
         conversation.set_only_logs();
@@ -219,8 +223,11 @@ fn run(
         Phase::Connection => {
             begin(None);
             let connection = MpConn::of(py, tree)?;
-            let result = dispatcher(py)?.connection.call1(py, (connection, handlers, debug))?;
-            number(result.bind(py))?
+            connection.get().set_hlist(py, Some(&handlers))?;
+            let args = (connection.clone_ref(py), handlers, debug);
+            let result = dispatcher(py)?.connection.call1(py, args);
+            connection.get().set_hlist(py, None)?;
+            number(result?.bind(py))?
         }
         Phase::Cleanup => {
             let known = tree.request(py, rid);
@@ -245,7 +252,7 @@ fn run(
                 known
             } else {
                 let handler = enter.handlers.first().copied();
-                let made = Py::new(py, MpFilter::new(core, &object, described, handler))?;
+                let made = Py::new(py, MpFilter::new(core, &object, described, handler, py))?;
                 tree.keep_filter(described.id, made.clone_ref(py));
                 made
             };
@@ -287,7 +294,7 @@ fn call_handlers(
     handlers: Bound<'_, PyList>,
     debug: bool,
 ) -> PyResult<i32> {
-    let before = object.get().begin_handlers(&handlers);
+    let before = object.get().begin_handlers(py, &handlers)?;
     let result =
         dispatcher(py)?.handler.call1(py, (object, phase.directive(), handlers, debug));
     object.get().end_handlers(before);

@@ -133,11 +133,6 @@ impl Regions {
         Some(list.swap_remove(at))
     }
 
-    /// Takes all regions out of the table.
-    pub(crate) fn remove_all(&self) -> Vec<Arc<Entry>> {
-        std::mem::take(&mut *self.write())
-    }
-
     /// Claims an offered lane, looking through the regions from a rotating place on.
     pub(crate) fn take(&self, me: Owner, start: usize) -> Option<(Arc<Entry>, u32)> {
         let list = self.read();

@@ -30,7 +30,7 @@ const fn mask(which: When) -> u64 {
 }
 
 /// Fields that are out of date once output was sent.
-pub(crate) const LIVE: u64 = mask(When::Live);
+pub(crate) const LIVE: u64 = mask(When::Live) | ASKED;
 /// Fields that no snapshot has.
 pub(crate) const ASKED: u64 = mask(When::Asked);
 /// Tables that output changes.
@@ -153,6 +153,8 @@ pub(crate) struct State {
     newer: Vec<(Field, Owned)>,
     /// A bit for each field whose value has to be asked for.
     pub(crate) stale: u64,
+    /// Whether the related requests have to be asked for.
+    pub(crate) stale_relations: bool,
     /// A bit for each table of the snapshot whose contents have to be asked for.
     pub(crate) stale_tables: u16,
     /// Counts the snapshots, so that tables made of an older one notice.
@@ -245,6 +247,7 @@ impl State {
         self.newer.clear();
         self.stale = ASKED;
         self.stale_tables = 0;
+        self.stale_relations = false;
         self.version = self.version.wrapping_add(1);
     }
 
@@ -334,5 +337,6 @@ impl Core {
         let mut state = self.state();
         state.stale |= fields;
         state.stale_tables |= tables;
+        state.stale_relations |= tables == ALL_TABLES;
     }
 }

@@ -15,9 +15,15 @@ pub(crate) mod text;
 
 use pyo3::exceptions::PyException;
 
-pyo3::create_exception!(
-    _apache,
-    SERVER_RETURN,
-    PyException,
-    "Ends a handler with the result that it carries: SERVER_RETURN(result[, status])."
-);
+#[allow(non_camel_case_types, reason = "Python's name for it")]
+mod server_return {
+    use super::PyException;
+
+    pyo3::create_exception!(
+        _apache,
+        SERVER_RETURN,
+        PyException,
+        "Ends a handler with the result that it carries: SERVER_RETURN(result[, status])."
+    );
+}
+pub(crate) use server_return::SERVER_RETURN;

@@ -1,0 +1,171 @@
+//! Running one phase: in which pool, in which conversation.
+
+use std::rc::Rc;
+
+use vivarium_protocol::control::PoolKey;
+use vivarium_protocol::message::{
+    ENTER_CONNECTION, ENTER_DEBUG, ENTER_LAST, ENTER_SYNC_WRITES, FilterRef, HandlerRef, Leave,
+    Phase, write_enter_head,
+};
+use vivarium_protocol::wire::Writer;
+
+use super::exchange::{Conversation, Level};
+use super::tree::Tree;
+use super::{Fault, snapshot};
+use crate::apache::request::Request;
+use crate::config::dir::{DirConf, Handler};
+use crate::link;
+
+/// The tenant of everything that no tenant has been declared for.
+const DEFAULT_TENANT: &str = "default";
+/// The interpreter's name where there is no other.
+const MAIN_INTERPRETER: &str = "main_interpreter";
+/// How often a request that nobody has taken may be offered to another pool.
+const ATTEMPTS: u32 = 4;
+
+/// What is to be run.
+pub(crate) struct What<'a> {
+    pub(crate) phase: Phase,
+    pub(crate) handlers: &'a [HandlerRef<'a>],
+    pub(crate) filter: Option<FilterRef<'a>>,
+    pub(crate) extension: Option<&'a [u8]>,
+}
+
+/// The pool that a request's Python runs in: `PythonInterpreter`, else the file's directory
+/// (`PythonInterpPerDirectory`), else the directive's (`PythonInterpPerDirective`), else the virtual host's name.
+pub(crate) fn pool_key(r: Request<'_>, definitions: &[Handler]) -> PoolKey {
+    let conf = r.dir_conf();
+    let file_directory = || {
+        let file = r.filename()?;
+        file.iter().rposition(|b| *b == b'/').map(|slash| &file[..=slash])
+    };
+    let name: &[u8] = match conf {
+        Some(c) if c.interpreter().is_some() => c.interpreter().unwrap_or_default(),
+        Some(c) if c.per_directory() => file_directory().unwrap_or_default(),
+        Some(c) if c.per_directive() => {
+            definitions.first().and_then(|h| h.directory.as_deref()).unwrap_or_default()
+        }
+        _ => r.server().hostname(),
+    };
+    let interpreter = if name.is_empty() {
+        MAIN_INTERPRETER.into()
+    } else {
+        String::from_utf8_lossy(name).into_owned()
+    };
+    PoolKey { tenant: DEFAULT_TENANT.into(), interpreter }
+}
+
+/// Runs a phase, nested in the conversation that runs already in its pool, or on a lane of its own.
+pub(crate) fn run(
+    r: Request<'_>,
+    key: PoolKey,
+    tree: &Rc<Tree>,
+    level: &Level,
+    what: &What<'_>,
+) -> Result<Leave, Fault> {
+    let running = tree.running(&key);
+    let alone = running.is_none() && tree.home(&key).is_none();
+    let mut payload = Vec::with_capacity(1536);
+    encode(&mut payload, r, tree, what, alone);
+    match running {
+        Some(conversation) => conversation.enter(tree, level, &payload),
+        None => on_own_lane(&key, tree, level, &payload),
+    }
+}
+
+fn on_own_lane(
+    key: &PoolKey,
+    tree: &Rc<Tree>,
+    level: &Level,
+    payload: &[u8],
+) -> Result<Leave, Fault> {
+    let mut attempt = 1;
+    loop {
+        let (pool, to) = match tree.home(key) {
+            Some((pool, owner)) => {
+                if pool.is_alive(owner) == Some(false) {
+                    return Err(Fault::Died("the worker that held the request has died".into()));
+                }
+                (pool, Some(owner))
+            }
+            None => (find_pool(key)?, None),
+        };
+        let conversation = Conversation::begin(pool, to)?;
+        tree.begin(&conversation);
+        let done = conversation.enter(tree, level, payload);
+        tree.end(&conversation);
+        match done {
+            // Not taken by anybody: nothing is lost by asking the pool that has come in its place.
+            Err(Fault::Unavailable { .. })
+                if to.is_none() && attempt < ATTEMPTS && conversation.pool().retired() =>
+            {
+                attempt += 1;
+            }
+            Ok(leave) => {
+                if let (true, Some(owner)) = (leave.keep, conversation.owner()) {
+                    tree.keep(conversation.pool(), owner, leave.cleanups);
+                }
+                return Ok(leave);
+            }
+            Err(fault) => return Err(fault),
+        }
+    }
+}
+
+/// The pool of a key, attached.
+pub(crate) fn find_pool(key: &PoolKey) -> Result<std::sync::Arc<link::pool::Pool>, Fault> {
+    let link = link::get().ok_or_else(|| Fault::Unavailable {
+        reason: "no descriptors are left".into(),
+        retry_after: 1,
+    })?;
+    link.pool(key).map_err(|n| Fault::Unavailable { reason: n.reason, retry_after: n.retry_after })
+}
+
+/// Encodes an `Enter`. `alone`: the worker knows nothing of the tree yet.
+pub(crate) fn encode(
+    payload: &mut Vec<u8>,
+    r: Request<'_>,
+    tree: &Rc<Tree>,
+    what: &What<'_>,
+    alone: bool,
+) {
+    let python_output = crate::hooks::has_output_filter(r);
+    let conf = r.dir_conf();
+    let mut flags = 0;
+    if python_output {
+        flags |= ENTER_SYNC_WRITES;
+    }
+    if conf.is_some_and(DirConf::debug) {
+        flags |= ENTER_DEBUG;
+    }
+    if alone {
+        flags |= ENTER_CONNECTION;
+        let more = python_output
+            || crate::hooks::has_input_filter(r)
+            || what.phase != Phase::Content
+            || r.main().is_some()
+            || r.prev().is_some()
+            || conf.is_some_and(|c| c.has_phase(Phase::Log) || c.has_phase(Phase::Cleanup));
+        if !more {
+            flags |= ENTER_LAST;
+        }
+    }
+    let mut w = Writer::new(payload);
+    write_enter_head(
+        &mut w,
+        what.phase,
+        flags,
+        tree.id,
+        what.handlers,
+        what.filter,
+        what.extension,
+    );
+    let start = w.begin_section();
+    snapshot::write(&mut w, tree, r);
+    w.end_section(start);
+    if alone {
+        w.bytes(&snapshot::connection(r.connection()));
+    } else {
+        w.bytes(&[]);
+    }
+}

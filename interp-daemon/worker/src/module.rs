@@ -1,0 +1,204 @@
+//! The module `_vivarium` itself: its functions and types.
+
+use std::sync::Mutex;
+
+use pyo3::exceptions::{PyRuntimeError, PyValueError};
+use pyo3::prelude::*;
+use vivarium_protocol::PROTOCOL_VERSION;
+use vivarium_protocol::message::{Call, LogScope, Op, Reply};
+
+use crate::engine::conversation::{Sink, Trouble};
+use crate::engine::control::{self, StartError};
+use crate::engine::phases::{self, ERR};
+use crate::engine::tree::Cleanup;
+use crate::engine::{calls, lock, worker_loop};
+use crate::types::conn::MpConn;
+use crate::types::fields;
+use crate::types::filter::MpFilter;
+use crate::types::finfo::MpFinfo;
+use crate::types::hlist::MpHlist;
+use crate::types::request::MpRequest;
+use crate::types::server::MpServer;
+use crate::types::streams::LogStream;
+use crate::types::table::MpTable;
+use crate::types::{SERVER_RETURN, text};
+
+impl From<StartError> for PyErr {
+    fn from(error: StartError) -> Self {
+        PyRuntimeError::new_err(error.to_string())
+    }
+}
+
+static AT_END: Mutex<Vec<Cleanup>> = Mutex::new(Vec::new());
+
+/// Registers what is to be called when the worker ends.
+pub(crate) fn at_end(callable: Py<PyAny>, data: Option<Py<PyAny>>) {
+    let data = data.unwrap_or_else(|| Python::attach(|py| py.None()));
+    lock(&AT_END).push(Cleanup { request: None, callable, data });
+}
+
+/// The part of the worker that httpd's threads talk to.
+#[pymodule]
+mod _vivarium {
+    #[allow(clippy::wildcard_imports)]
+    use super::*;
+
+    #[pymodule_export]
+    use super::{
+        LogStream, MpConn, MpFilter, MpFinfo, MpHlist, MpRequest, MpServer, MpTable, SERVER_RETURN,
+    };
+
+    #[pymodule_init]
+    fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        let py = module.py();
+        fields::install(py)?;
+        // The bare names, which error messages then have too.
+        for class in [
+            py.get_type::<MpRequest>(),
+            py.get_type::<MpConn>(),
+            py.get_type::<MpServer>(),
+            py.get_type::<MpTable>(),
+            py.get_type::<MpFilter>(),
+            py.get_type::<MpFinfo>(),
+            py.get_type::<MpHlist>(),
+        ] {
+            let name = class.name()?;
+            class.setattr("__name__", name)?;
+        }
+        module.add("table", py.get_type::<MpTable>())?;
+        module.add("PROTOCOL_VERSION", PROTOCOL_VERSION)?;
+        Ok(())
+    }
+
+    /// set_up(slot, epoch, interpreter): takes over the descriptors that the process was born with.
+    #[pyfunction]
+    fn set_up(slot: &str, epoch: &str, interpreter: &str) -> PyResult<()> {
+        Ok(control::set_up(slot, epoch, interpreter)?)
+    }
+
+    /// failed(reason): tells the supervisor why the worker cannot come up.
+    #[pyfunction]
+    fn failed(reason: &str) -> PyResult<()> {
+        Ok(control::failed(reason)?)
+    }
+
+    /// ready(version): tells the supervisor that the worker is up, and begins to serve its control socket.
+    #[pyfunction]
+    fn ready(version: &str) -> PyResult<()> {
+        Ok(control::ready(version.to_owned())?)
+    }
+
+    /// serve(): serves requests on this thread until the worker is told to stop.
+    #[pyfunction]
+    fn serve(py: Python<'_>) {
+        worker_loop::serve(py);
+    }
+
+    /// wait(): waits until the worker is told to stop; returns how many seconds it has left.
+    #[pyfunction]
+    fn wait(py: Python<'_>) -> f64 {
+        let worker = control::worker();
+        while let Some(orphans) = py.detach(|| worker.wait_for_news()) {
+            for tree in orphans {
+                tree.abandon(py);
+            }
+        }
+        worker.time_left().as_secs_f64()
+    }
+
+    /// run_exit_cleanups(): runs what was registered for the worker's end.
+    #[pyfunction]
+    fn run_exit_cleanups(py: Python<'_>) {
+        loop {
+            let next = lock(&AT_END).pop();
+            let Some(cleanup) = next else { return };
+            phases::run_cleanup(py, &cleanup);
+        }
+    }
+
+    /// register_cleanup(callable[, data]): calls it when the worker ends.
+    #[pyfunction]
+    #[pyo3(signature = (callable, data=None, /))]
+    fn register_cleanup(callable: &Bound<'_, PyAny>, data: Option<Py<PyAny>>) -> PyResult<()> {
+        if !callable.is_callable() {
+            return Err(PyValueError::new_err("first argument must be a callable object"));
+        }
+        at_end(callable.clone().unbind(), data);
+        Ok(())
+    }
+
+    /// set_dispatcher(object): sets the object whose methods run handlers.
+    #[pyfunction]
+    fn set_dispatcher(object: &Bound<'_, PyAny>) -> PyResult<()> {
+        phases::set_dispatcher(object)
+    }
+
+    /// current_request(): the request that this thread runs a phase of, or None.
+    #[pyfunction]
+    fn current_request(py: Python<'_>) -> Option<Py<MpRequest>> {
+        phases::current_request(py)
+    }
+
+    /// log(text[, level[, server_no]]): writes to the log of a virtual host if a request runs on this thread, else to
+    /// the supervisor.
+    #[pyfunction]
+    #[pyo3(signature = (message, level=None, server_no=None))]
+    fn log(
+        py: Python<'_>,
+        message: &Bound<'_, PyAny>,
+        level: Option<i64>,
+        server_no: Option<u32>,
+    ) -> PyResult<()> {
+        let Some(line) = text::opt_str_argument(1, message)? else { return Ok(()) };
+        let level = level.filter(|l| *l != 0).map_or(ERR, |l| (l & 7) as u8);
+        let sent = phases::current().is_some_and(|(conversation, rid)| {
+            let scope = LogScope::Server(server_no.unwrap_or(0));
+            calls::log(py, &conversation, Some(rid), scope, level, line.as_bytes()).is_ok()
+        });
+        if !sent {
+            control::complain(&line);
+        }
+        Ok(())
+    }
+
+    /// op(name[, number[, text]]): an operation of httpd, asked over the request that this thread runs.
+    #[pyfunction]
+    #[pyo3(signature = (name, number=0, text=None))]
+    fn op<'py>(
+        py: Python<'py>,
+        name: &str,
+        number: i64,
+        text: Option<&[u8]>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let op = match name {
+            "server_root" => Op::ServerRoot,
+            "mpm_query" => Op::MpmQuery,
+            "exists_config_define" => Op::ExistsConfigDefine,
+            _ => return Err(PyValueError::new_err(format!("no such operation: {name}"))),
+        };
+        let Some((conversation, rid)) = phases::current() else {
+            return Err(PyRuntimeError::new_err("no request is running on this thread"));
+        };
+        let _inside = conversation.enter(py);
+        let call = Call::Op { op, number, text: text.unwrap_or_default() };
+        let answer = calls::Answer::new(conversation.call(py, rid, &call, Sink::Nowhere)?);
+        Ok(match answer.reply()? {
+            Reply::Int(n) => n.into_pyobject(py)?.into_any(),
+            Reply::Text(Some(t)) => crate::types::text::to_py(py, t).into_any(),
+            Reply::Ok | Reply::None | Reply::Text(None) => py.None().into_bound(py),
+            _ => return Err(Trouble::Broken("a reply that does not answer".into()).into()),
+        })
+    }
+
+    /// stat(name, wanted): an mp_finfo of a file, as this process sees it.
+    #[pyfunction]
+    fn stat(py: Python<'_>, name: &Bound<'_, PyAny>, wanted: i64) -> PyResult<MpFinfo> {
+        MpFinfo::stat(py, &super::text::str_argument(1, name)?, wanted)
+    }
+
+    /// finfo(values): an mp_finfo of values in the order of the FINFO_* indices.
+    #[pyfunction]
+    fn finfo(values: Vec<Bound<'_, PyAny>>) -> PyResult<MpFinfo> {
+        MpFinfo::of_values(&values)
+    }
+}

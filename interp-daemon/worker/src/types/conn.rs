@@ -1,0 +1,231 @@
+//! `mp_conn`: the client's connection.
+
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
+
+use pyo3::exceptions::{PyAttributeError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::types::{PyList, PyString};
+use vivarium_protocol::codec;
+use vivarium_protocol::frame::NO_RID;
+use vivarium_protocol::message::{Call, Change, ConnectionInfo, LogScope, Reply, TableId};
+use vivarium_protocol::region::FLAG_ABORTED;
+
+use super::hlist::MpHlist;
+use super::server::MpServer;
+use super::table::MpTable;
+use super::text;
+use crate::engine::conversation::Trouble;
+use crate::engine::phases::ERR;
+use crate::engine::state::Core;
+use crate::engine::tree::Tree;
+use crate::engine::{calls, lock};
+
+/// `mp_conn`
+#[pyclass(name = "mp_conn", frozen, weakref)]
+#[derive(Debug)]
+pub(crate) struct MpConn {
+    core: Arc<Core>,
+    info: Mutex<Arc<ConnectionInfo>>,
+    notes: Py<MpTable>,
+    hlist: Mutex<Option<Py<MpHlist>>>,
+}
+
+type Address<'py> = (Bound<'py, PyString>, u16);
+
+impl MpConn {
+    /// The connection of a tree: always the same object.
+    pub(crate) fn of(py: Python<'_>, tree: &Arc<Tree>) -> PyResult<Py<Self>> {
+        let told = tree.take_connection_snap();
+        let decoded = told.map(|snap| codec::decode::<ConnectionInfo>(snap.bytes()));
+        let told = decoded.transpose().map_err(|e| Trouble::Broken(e.to_string()))?;
+        if let Some(known) = tree.connection(py) {
+            if let Some(info) = told {
+                known.get().notes.get().load(&info.notes)?;
+                *lock(&known.get().info) = Arc::new(info);
+            }
+            return Ok(known);
+        }
+        let core = Arc::new(Core::new(NO_RID, Arc::clone(tree)));
+        let info = match told {
+            Some(info) => info,
+            None => match calls::ask(py, &core, &Call::Connection)?.reply()? {
+                Reply::Connection(info) => info,
+                other => return Err(calls::unexpected(&other)),
+            },
+        };
+        let notes =
+            MpTable::live_with(Arc::clone(&core), TableId::ConnectionNotes, &info.notes)?;
+        let made = Self {
+            core: Arc::clone(&core),
+            info: Mutex::new(Arc::new(info)),
+            notes: Py::new(py, notes)?,
+            hlist: Mutex::new(None),
+        };
+        let made = Py::new(py, made)?;
+        Ok(tree.keep_connection(py, core, made))
+    }
+
+    /// Sets the handlers of a connection phase, or none.
+    pub(crate) fn set_hlist(&self, py: Python<'_>, list: Option<&Bound<'_, PyList>>) -> PyResult<()> {
+        let made = list
+            .map(|list| Py::new(py, MpHlist::new(list.clone().unbind())))
+            .transpose()?;
+        let before = std::mem::replace(&mut *lock(&self.hlist), made);
+        drop(before);
+        Ok(())
+    }
+
+    fn info(&self) -> Arc<ConnectionInfo> {
+        Arc::clone(&lock(&self.info))
+    }
+}
+
+fn opt<'py>(py: Python<'py>, value: Option<&Vec<u8>>) -> Option<Bound<'py, PyString>> {
+    value.map(|v| text::to_py(py, v))
+}
+
+#[pymethods]
+impl MpConn {
+    /// Writes to the error log, with the connection's client.
+    #[pyo3(signature = (message, level=None, /))]
+    fn log_error(
+        &self,
+        py: Python<'_>,
+        message: &Bound<'_, PyAny>,
+        level: Option<i64>,
+    ) -> PyResult<()> {
+        let Some(line) = text::opt_str_argument(1, message)? else { return Ok(()) };
+        let level = level.filter(|l| *l != 0).map_or(ERR, |l| (l & 7) as u8);
+        let conversation = self.core.tree().conversation()?;
+        calls::log(py, &conversation, None, LogScope::Connection, level, line.as_bytes())
+    }
+
+    #[getter]
+    fn base_server(&self, py: Python<'_>) -> PyResult<Py<MpServer>> {
+        MpServer::of(py, &self.core, self.info().base_server)
+    }
+
+    #[getter]
+    fn local_addr<'py>(&self, py: Python<'py>) -> Address<'py> {
+        let info = self.info();
+        (text::to_py(py, &info.local.0), info.local.1)
+    }
+
+    #[getter]
+    fn client_addr<'py>(&self, py: Python<'py>) -> Address<'py> {
+        let info = self.info();
+        (text::to_py(py, &info.client.0), info.client.1)
+    }
+
+    #[getter]
+    fn local_ip<'py>(&self, py: Python<'py>) -> Bound<'py, PyString> {
+        text::to_py(py, &self.info().local.0)
+    }
+
+    #[getter]
+    fn client_ip<'py>(&self, py: Python<'py>) -> Bound<'py, PyString> {
+        text::to_py(py, &self.info().client.0)
+    }
+
+    /// The old name of `client_addr`.
+    #[getter]
+    fn remote_addr<'py>(&self, py: Python<'py>) -> Address<'py> {
+        self.deprecated(py, "remote_addr", "client_addr");
+        self.client_addr(py)
+    }
+
+    /// The old name of `client_ip`.
+    #[getter]
+    fn remote_ip<'py>(&self, py: Python<'py>) -> Bound<'py, PyString> {
+        self.deprecated(py, "remote_ip", "client_ip");
+        self.client_ip(py)
+    }
+
+    #[getter]
+    fn remote_host<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyString>> {
+        opt(py, self.info().remote_host.as_ref())
+    }
+
+    #[getter]
+    fn remote_logname<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyString>> {
+        opt(py, self.info().remote_logname.as_ref())
+    }
+
+    #[getter]
+    fn local_host<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyString>> {
+        opt(py, self.info().local_host.as_ref())
+    }
+
+    /// 1 as soon as the client is known to be gone.
+    #[getter]
+    fn aborted(&self) -> u8 {
+        let flagged = self.core.tree().conversation().is_ok_and(|c| {
+            let flags = c.entry().region().flags(c.lane()).load(Ordering::Relaxed);
+            flags & FLAG_ABORTED != 0
+        });
+        u8::from(flagged || self.info().aborted)
+    }
+
+    #[getter]
+    fn keepalive(&self) -> i32 {
+        self.info().keepalive
+    }
+
+    #[setter]
+    fn set_keepalive(&self, value: i32) -> PyResult<()> {
+        if !(0..=2).contains(&value) {
+            return Err(PyValueError::new_err(
+                "keepalive is AP_CONN_UNKNOWN, AP_CONN_CLOSE or AP_CONN_KEEPALIVE",
+            ));
+        }
+        let changed = ConnectionInfo { keepalive: value, ..(*self.info()).clone() };
+        *lock(&self.info) = Arc::new(changed);
+        self.core.change(&Change::Keepalive(value));
+        Ok(())
+    }
+
+    #[getter]
+    fn double_reverse(&self) -> i32 {
+        self.info().double_reverse
+    }
+
+    #[getter]
+    fn keepalives(&self) -> i32 {
+        self.info().keepalives
+    }
+
+    #[getter]
+    fn id(&self) -> i64 {
+        self.info().id
+    }
+
+    #[getter]
+    fn notes(&self, py: Python<'_>) -> Py<MpTable> {
+        self.notes.clone_ref(py)
+    }
+
+    /// The handlers of a connection phase.
+    #[getter]
+    fn hlist(&self, py: Python<'_>) -> PyResult<Py<MpHlist>> {
+        let list = lock(&self.hlist).as_ref().map(|l| l.clone_ref(py));
+        list.ok_or_else(|| PyAttributeError::new_err("hlist: no connection handler is running"))
+    }
+}
+
+impl MpConn {
+    fn deprecated(&self, py: Python<'_>, old: &str, new: &str) {
+        let line = format!("{old} is deprecated in 2.4, use {new} or req.useragent_{}", &new[7..]);
+        if let Ok(conversation) = self.core.tree().conversation() {
+            // A warning that cannot be written does not keep the value from being read.
+            let _ = calls::log(
+                py,
+                &conversation,
+                None,
+                LogScope::Connection,
+                4,
+                line.as_bytes(),
+            );
+        }
+    }
+}

@@ -1,0 +1,214 @@
+"""A stand-in for the extension ``_vivarium``, in plain Python: just what the package asks of it."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any, Dict, Iterable, List, Optional, Tuple
+
+#: What was logged: (level, text).
+logged: List[Tuple[int, str]] = []
+#: What ``set_dispatcher`` was given.
+dispatcher: Any = None
+#: What ``op`` answers: name -> value.
+answers: Dict[str, Any] = {}
+#: The request that ``current_request`` gives.
+current: Any = None
+
+
+class SERVER_RETURN(Exception):
+    """mod_python's exception."""
+
+
+SERVER_RETURN.__module__ = "_apache"
+
+
+class table:
+    """A table with case-insensitive keys and duplicates."""
+
+    def __init__(self, pairs: Iterable[Tuple[str, str]] = ()) -> None:
+        items = pairs.items() if hasattr(pairs, "items") else pairs
+        self._pairs = [(str(k), str(v)) for k, v in items]
+
+    def _values(self, key: str) -> List[str]:
+        return [v for k, v in self._pairs if k.lower() == key.lower()]
+
+    def __getitem__(self, key: str) -> Any:
+        values = self._values(key)
+        if not values:
+            raise KeyError(key)
+        return values if len(values) > 1 else values[0]
+
+    def __setitem__(self, key: str, value: str) -> None:
+        del self[key]
+        self._pairs.append((key, value))
+
+    def __delitem__(self, key: str) -> None:
+        self._pairs = [(k, v) for k, v in self._pairs if k.lower() != key.lower()]
+
+    def add(self, key: str, value: str) -> None:
+        self._pairs.append((key, value))
+
+    def get(self, key: str, default: Any = None) -> Any:
+        values = self._values(key)
+        return values[0] if values else default
+
+    def items(self) -> List[Tuple[str, str]]:
+        return list(self._pairs)
+
+    def copy(self) -> "table":
+        return table(self._pairs)
+
+
+table.__name__ = table.__qualname__ = "mp_table"
+table.__module__ = "builtins"
+
+
+def set_dispatcher(obj: Any) -> None:
+    global dispatcher
+    dispatcher = obj
+
+
+def log(text: str, level: int = 3, server_no: Optional[int] = None) -> None:
+    logged.append((level, text))
+
+
+def op(name: str, number: int = 0, text: bytes = b"") -> Any:
+    value = answers[name]
+    return value(number, text) if callable(value) else value
+
+
+def current_request() -> Any:
+    return current
+
+
+def main_server() -> Any:
+    return answers["main_server"]
+
+
+class Server:
+    """An ``mp_server``."""
+
+    _number = 3
+
+    def __init__(self, config: Optional[Dict[str, str]] = None) -> None:
+        self.config = table(config or {})
+
+    def get_config(self) -> table:
+        return self.config
+
+
+class Connection:
+    """An ``mp_conn``."""
+
+    def __init__(self, config: Optional[Dict[str, str]] = None) -> None:
+        self.base_server = Server(config)
+        self.lines: List[Tuple[int, str]] = []
+        self.hlist: Any = None
+
+    def log_error(self, text: str, level: int = 3) -> None:
+        self.lines.append((level, text))
+
+    def _set_hlist(self, obj: Any) -> None:
+        self.hlist = obj
+
+
+class Request:
+    """An ``mp_request``."""
+
+    def __init__(self, config: Optional[Dict[str, str]] = None, config_id: int = 0) -> None:
+        self.config = table(config or {})
+        self._config_id = config_id
+        #: How often the configuration was read.
+        self.config_reads = 0
+        self.lines: List[Tuple[int, str]] = []
+        self.body = b""
+        self.status = 200
+        self.status_line: Optional[str] = None
+        self.content_type: Optional[str] = None
+        self.headers_in = table()
+        self.headers_out = table()
+        self.subprocess_env = table()
+        self.hlist: Any = None
+        self.ran: List[Any] = []
+        self.added: Dict[str, List[Any]] = {}
+        self.input = b""
+        #: Raised by the next writes.
+        self.write_error: Optional[BaseException] = None
+        self.allowed: List[str] = []
+
+    def get_config(self) -> table:
+        self.config_reads += 1
+        return self.config
+
+    def log_error(self, text: str, level: int = 3) -> None:
+        if "\0" in text:
+            raise ValueError("embedded null character")
+        text.encode("utf-8")
+        self.lines.append((level, text))
+
+    def write(self, data: Any, flush: int = 1) -> None:
+        if self.write_error is not None:
+            raise self.write_error
+        self.body += data.encode("utf-8") if isinstance(data, str) else data
+
+    def read(self, n: int = -1) -> bytes:
+        n = len(self.input) if n < 0 else n
+        data, self.input = self.input[:n], self.input[n:]
+        return data
+
+    def readline(self, n: int = -1) -> bytes:
+        end = self.input.find(b"\n") + 1 or len(self.input)
+        return self.read(end if n < 0 else min(end, n))
+
+    def readlines(self) -> List[bytes]:
+        return self.read().splitlines(keepends=True)
+
+    def add_handler(self, phase: str, handler: str, directory: Optional[str] = None) -> None:
+        self.added.setdefault(phase, []).append((handler, directory, False, False))
+
+    def add_cgi_vars(self) -> None:
+        self.subprocess_env["GATEWAY_INTERFACE"] = "CGI/1.1"
+
+    def allow_methods(self, methods: List[str]) -> None:
+        self.allowed += methods
+
+    def _handlers(self, phase: str) -> Optional[List[Any]]:
+        return self.added.get(phase)
+
+    def _set_hlist(self, obj: Any) -> None:
+        self.hlist = obj
+
+
+class Filter:
+    """An ``mp_filter``."""
+
+    def __init__(self, req: Request, name: str = "upper", is_input: int = 0) -> None:
+        self.req = req
+        self.name = name
+        self.is_input = is_input
+        self.closed = 0
+        #: What was done, in order.
+        self.done: List[Any] = []
+        self.flush_error: Optional[BaseException] = None
+
+    def write(self, data: Any) -> None:
+        if self.closed:
+            raise ValueError("I/O operation on closed filter")
+        self.done.append(data if isinstance(data, bytes) else data.encode("utf-8"))
+
+    def flush(self) -> None:
+        if self.flush_error is not None:
+            raise self.flush_error
+        self.done.append("flush")
+
+    def close(self) -> None:
+        self.done.append("close")
+        self.closed = 1
+
+    def disable(self) -> None:
+        self.done.append("disable")
+
+
+def install() -> None:
+    """Makes this module the extension."""
+    sys.modules["_vivarium"] = sys.modules[__name__]
