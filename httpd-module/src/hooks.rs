@@ -8,12 +8,13 @@ use std::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
 use vivarium_protocol::message::Phase;
 
 use crate::apache::brigade::Brigade;
+use crate::apache::connection::Connection;
 use crate::apache::edge::{self, RequestHook, guarded, request_hook};
 use crate::apache::filter::{self, Demand, Filter};
 use crate::apache::pool::Pool;
 use crate::apache::request::Request;
 use crate::apache::server::Server;
-use crate::conversation::{filters, phases};
+use crate::conversation::{connections, filters, phases};
 use crate::{daemon, retained, sys};
 
 /// The pool of the configuration that is in force, for the parent.
@@ -66,6 +67,7 @@ pub(crate) unsafe extern "C" fn register(_: *mut sys::apr_pool_t) {
         sys::ap_hook_child_init(Some(child_init), null(), null(), sys::APR_HOOK_MIDDLE);
         sys::ap_hook_monitor(Some(monitor), null(), null(), sys::APR_HOOK_MIDDLE);
         let (first, middle) = (sys::APR_HOOK_FIRST, sys::APR_HOOK_MIDDLE);
+        sys::ap_hook_process_connection(Some(process_connection), null(), null(), middle);
         sys::ap_hook_post_read_request(Some(request_hook::<PostRead>), null(), null(), middle);
         sys::ap_hook_translate_name(Some(request_hook::<Trans>), null(), null(), middle);
         sys::ap_hook_header_parser(Some(request_hook::<HeaderParser>), null(), null(), middle);
@@ -133,6 +135,14 @@ unsafe extern "C" fn child_init(_p: *mut sys::apr_pool_t, _s: *mut sys::server_r
             MAX_THREADS.store(u32::try_from(threads).unwrap_or(1), Ordering::Relaxed);
         }
     });
+}
+
+unsafe extern "C" fn process_connection(c: *mut sys::conn_rec) -> c_int {
+    // Whatever fails here ends the connection: no other protocol may take over one that Python should have handled.
+    guarded("process_connection", sys::OK, || {
+        // SAFETY: httpd calls with a live connection.
+        unsafe { Connection::from_raw(c) }.map_or(sys::DECLINED, connections::process)
+    })
 }
 
 unsafe extern "C" fn monitor(_p: *mut sys::apr_pool_t, _s: *mut sys::server_rec) -> c_int {

@@ -4,7 +4,8 @@
 //! `RUSTFLAGS="--cfg loom" cargo test -p vivarium-protocol --release --lib --target-dir target/loom`
 //!
 //! Each model runs the crate's own steps on loom's atomics in every order that the memory model allows (up to a bound of
-//! preemptions). Each says which seeded changes it catches; all of them were tried by hand.
+//! preemptions). Each says which seeded changes it catches; all of them were tried. A lost wake-up shows as loom's
+//! "deadlock" and ends the test process.
 
 use loom::sync::{Arc, Condvar, Mutex};
 use loom::thread;

@@ -42,7 +42,9 @@ def readable(path):
 
 def module(stage=None):
     """The path for `LoadModule python_module`: in the build tree, or in a copy of it below `stage` if the user that
-    Python will run as cannot read the build tree."""
+    Python will run as cannot read the build tree. `VIVARIUM_MODULE` names another one, such as an installed one."""
+    if os.environ.get("VIVARIUM_MODULE"):
+        return Path(os.environ["VIVARIUM_MODULE"])
     built = REPO / "target/release"
     missing = [name for name in LIBRARIES if not (built / name).exists()]
     if missing:

@@ -28,10 +28,10 @@ def test_hello(web):
 def test_httpd_maps_no_python(web):
     who(web)
     for pid in (web.process.pid, web.supervisor(), *web.httpd_children()):
-        assert procs.map_count(pid, "libpython|lib-dynload|_vivarium") == 0
+        assert procs.map_count(pid, r"libpython|lib-dynload|lib_vivarium") == 0
         assert procs.map_count(pid, r"libc\.so") > 0  # the file is readable and says something
     worker = who(web)["pid"]
-    assert procs.map_count(worker, "lib_vivarium|_vivarium.*so") > 0
+    assert procs.map_count(worker, "lib_vivarium") > 0
 
 
 def test_python_is_a_child_of_the_supervisor(web):

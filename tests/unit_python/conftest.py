@@ -18,7 +18,7 @@ import fake_vivarium  # noqa: E402
 
 fake_vivarium.install()
 
-from mod_python import _apache, _dispatch, _importer, apache  # noqa: E402
+from mod_python import _dispatch, _importer, apache  # noqa: E402
 
 
 class Clock:
@@ -66,7 +66,7 @@ def clean_process(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     fake_vivarium.logged.clear()
     fake_vivarium.answers.clear()
     fake_vivarium.current = None
-    _apache._exit_cleanups.clear()
+    fake_vivarium.at_end.clear()
     yield
     sys.path[:] = path
     for name in set(sys.modules) - modules:

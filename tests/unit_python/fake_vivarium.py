@@ -13,6 +13,8 @@ dispatcher: Any = None
 answers: Dict[str, Any] = {}
 #: The request that ``current_request`` gives.
 current: Any = None
+#: What ``register_cleanup`` was given.
+at_end: List[Tuple[Any, Any]] = []
 
 
 class SERVER_RETURN(Exception):
@@ -85,13 +87,38 @@ def main_server() -> Any:
     return answers["main_server"]
 
 
+def register_cleanup(callable: Any, data: Any = None) -> None:
+    at_end.append((callable, data))
+
+
+class mp_hlist:
+    """The running handlers."""
+
+    def __init__(self, handlers: List[Tuple[str, Optional[str], bool, bool]]) -> None:
+        self._handlers = handlers
+        self._at = 0
+
+    def _part(self, n: int) -> Any:
+        return self._handlers[self._at][n] if self._at < len(self._handlers) else None
+
+    handler = property(lambda self: self._part(0))
+    directory = property(lambda self: self._part(1))
+    silent = property(lambda self: None if self._part(2) is None else int(self._part(2)))
+    is_location = property(lambda self: None if self._part(3) is None else int(self._part(3)))
+
+    def next(self) -> None:
+        self._at = min(self._at + 1, len(self._handlers))
+
+
 class Server:
     """An ``mp_server``."""
 
-    _number = 3
-
     def __init__(self, config: Optional[Dict[str, str]] = None) -> None:
         self.config = table(config or {})
+        self.lines: List[Tuple[int, str]] = []
+
+    def log_error(self, text: str, level: int = 3) -> None:
+        self.lines.append((level, text))
 
     def get_config(self) -> table:
         return self.config
@@ -107,9 +134,6 @@ class Connection:
 
     def log_error(self, text: str, level: int = 3) -> None:
         self.lines.append((level, text))
-
-    def _set_hlist(self, obj: Any) -> None:
-        self.hlist = obj
 
 
 class Request:
@@ -129,6 +153,8 @@ class Request:
         self.headers_out = table()
         self.subprocess_env = table()
         self.hlist: Any = None
+        self.phase: Optional[str] = None
+        self.interpreter = "example.com"
         self.ran: List[Any] = []
         self.added: Dict[str, List[Any]] = {}
         self.input = b""
@@ -164,19 +190,17 @@ class Request:
         return self.read().splitlines(keepends=True)
 
     def add_handler(self, phase: str, handler: str, directory: Optional[str] = None) -> None:
-        self.added.setdefault(phase, []).append((handler, directory, False, False))
+        added = (handler, directory, False, False)
+        if phase == self.phase:
+            self.hlist._handlers.append(added)
+        else:
+            self.added.setdefault(phase, []).append(added)
 
     def add_cgi_vars(self) -> None:
         self.subprocess_env["GATEWAY_INTERFACE"] = "CGI/1.1"
 
     def allow_methods(self, methods: List[str]) -> None:
         self.allowed += methods
-
-    def _handlers(self, phase: str) -> Optional[List[Any]]:
-        return self.added.get(phase)
-
-    def _set_hlist(self, obj: Any) -> None:
-        self.hlist = obj
 
 
 class Filter:
@@ -207,6 +231,20 @@ class Filter:
 
     def disable(self) -> None:
         self.done.append("disable")
+
+
+def run(dispatcher: Any, req: Request, phase: str, handlers: Iterable[Any], debug: bool = False) -> int:
+    """Runs a phase of a request as the extension does."""
+    running = [*handlers, *req.added.pop(phase, [])]
+    before = (req.phase, req.hlist)
+    req.phase, req.hlist = phase, mp_hlist(running)
+    try:
+        result = dispatcher.handler(req, phase, running, debug)
+    finally:
+        req.phase, req.hlist = before
+    assert result.__class__ is int
+    assert -0x80000000 <= result <= 0x7FFFFFFF
+    return result  # type: ignore[no-any-return]
 
 
 def install() -> None:

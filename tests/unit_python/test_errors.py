@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from conftest import Site, items, texts
 from fake_vivarium import Request
+from fake_vivarium import run as phase_of
 
 from mod_python import apache
 
@@ -61,7 +62,7 @@ class Made:
 
 def run(dispatcher: Any, site: Site, req: Request, name: str, debug: bool = False) -> int:
     site.write("results.py", RESULTS)
-    return dispatcher.handler(req, "PythonHandler", items(site, f"results::{name}"), debug)
+    return phase_of(dispatcher, req, "PythonHandler", items(site, f"results::{name}"), debug)
 
 
 @pytest.mark.parametrize("debug", [False, True])
@@ -208,7 +209,7 @@ def test_errors_are_logged_and_500(
     dispatcher: Any, site: Site, req: Request, name: str, last: str, phase: str
 ) -> None:
     file = site.write("errors.py", ERRORS)
-    assert dispatcher.handler(req, phase, items(site, f"errors::{name}"), False) == 500
+    assert phase_of(dispatcher, req, phase, items(site, f"errors::{name}"), False) == 500
     title = f"{phase} errors::{name}: "
     lines = texts(req.lines)
     assert lines[0] == title + "Traceback (most recent call last):"
@@ -221,14 +222,14 @@ def test_errors_are_logged_and_500(
 def test_an_error_ends_the_list(dispatcher: Any, site: Site, req: Request) -> None:
     site.write("errors.py", ERRORS + "def more(req):\n    req.ran.append('more')\n    return 0\n")
     handlers = items(site, "errors::plain", "errors::more")
-    assert dispatcher.handler(req, "PythonFixupHandler", handlers, False) == 500
+    assert phase_of(dispatcher, req, "PythonFixupHandler", handlers, False) == 500
     assert req.ran == []
     assert req.hlist is None
 
 
 def test_the_page_of_python_debug(dispatcher: Any, site: Site, req: Request) -> None:
     file = site.write("page.py", "def handler(req):\n    raise ValueError('<b>')\n")
-    result = dispatcher.handler(req, "PythonHandler", items(site, "page"), True)
+    result = phase_of(dispatcher, req, "PythonHandler", items(site, "page"), True)
     assert (result, req.status, req.content_type) == (apache.DONE, 500, "text/html")
     head = b'\n<pre>\nMod_python error: "PythonHandler page"\n\nTraceback (most recent call last):\n\n'
     assert req.body.startswith(head)
@@ -240,7 +241,7 @@ def test_the_page_of_python_debug(dispatcher: Any, site: Site, req: Request) -> 
 
 def test_the_page_after_output_has_begun(dispatcher: Any, site: Site, req: Request) -> None:
     site.write("errors.py", ERRORS)
-    assert dispatcher.handler(req, "PythonHandler", items(site, "errors::after"), True) == apache.DONE
+    assert phase_of(dispatcher, req, "PythonHandler", items(site, "errors::after"), True) == apache.DONE
     assert req.body.startswith(b'partial\n<pre>\nMod_python error: "PythonHandler errors::after"')
 
 
@@ -250,7 +251,7 @@ def test_the_page_in_every_phase_before_the_answer(
     dispatcher: Any, site: Site, req: Request, name: str, phase: str
 ) -> None:
     site.write("errors.py", ERRORS)
-    assert dispatcher.handler(req, phase, items(site, f"errors::{name}"), True) == apache.DONE
+    assert phase_of(dispatcher, req, phase, items(site, f"errors::{name}"), True) == apache.DONE
     assert f'"{phase} errors::{name}"'.encode() in req.body
     assert req.status == 500
 
@@ -258,24 +259,24 @@ def test_the_page_in_every_phase_before_the_answer(
 @pytest.mark.parametrize("phase", ["PythonLogHandler", "PythonCleanupHandler"])
 def test_no_page_after_the_answer(dispatcher: Any, site: Site, req: Request, phase: str) -> None:
     site.write("errors.py", ERRORS)
-    assert dispatcher.handler(req, phase, items(site, "errors::plain"), True) == 500
+    assert phase_of(dispatcher, req, phase, items(site, "errors::plain"), True) == 500
     assert (req.body, req.status) == (b"", 200)
     assert texts(req.lines)[-1].startswith(f"{phase} errors::plain: ValueError")
 
 
 def test_no_page_for_a_client_that_has_gone(dispatcher: Any, site: Site, req: Request) -> None:
     site.write("errors.py", ERRORS)
-    assert dispatcher.handler(req, "PythonHandler", items(site, "errors::gone"), True) == 500
+    assert phase_of(dispatcher, req, "PythonHandler", items(site, "errors::gone"), True) == 500
     assert req.body == b""
 
 
 def test_a_page_that_cannot_be_written_is_500(dispatcher: Any, site: Site, req: Request) -> None:
     site.write("errors.py", ERRORS)
     req.write_error = OSError("Write failed, client closed connection.")
-    assert dispatcher.handler(req, "PythonAccessHandler", items(site, "errors::plain"), True) == 500
+    assert phase_of(dispatcher, req, "PythonAccessHandler", items(site, "errors::plain"), True) == 500
     assert texts(req.lines)[-1].endswith("ValueError: boom <b>&\"'")
     req.write_error = RuntimeError("no writing now")
-    assert dispatcher.handler(req, "PythonAccessHandler", items(site, "errors::plain"), True) == 500
+    assert phase_of(dispatcher, req, "PythonAccessHandler", items(site, "errors::plain"), True) == 500
     assert texts(req.lines)[-1].endswith("RuntimeError: no writing now")
 
 
@@ -292,7 +293,7 @@ def test_an_error_that_cannot_be_logged_is_500_all_the_same(
         raise OSError("httpd is gone")
 
     req.log_error = fail  # type: ignore[method-assign]
-    assert dispatcher.handler(req, "PythonAccessHandler", items(site, "errors::plain"), False) == 500
+    assert phase_of(dispatcher, req, "PythonAccessHandler", items(site, "errors::plain"), False) == 500
     assert "ValueError: boom" in sys.__stderr__.getvalue()
 
 
@@ -307,7 +308,7 @@ def test_syntax_errors_name_file_and_line(
     dispatcher: Any, site: Site, req: Request, source: str, expected: Any
 ) -> None:
     file = site.write("wrong.py", source)
-    assert dispatcher.handler(req, "PythonHandler", items(site, "wrong"), True) == apache.DONE
+    assert phase_of(dispatcher, req, "PythonHandler", items(site, "wrong"), True) == apache.DONE
     lines = [line.removeprefix("PythonHandler wrong: ") for line in texts(req.lines)]
     assert lines[0] == "Traceback (most recent call last):"
     assert lines[1].startswith(f'  File "{file}", line ')
@@ -319,7 +320,7 @@ def test_an_error_while_importing_shows_the_modules_lines_only(
     dispatcher: Any, site: Site, req: Request
 ) -> None:
     file = site.write("fails.py", "x = 1\n1 / 0\n")
-    assert dispatcher.handler(req, "PythonHandler", items(site, "fails"), False) == 500
+    assert phase_of(dispatcher, req, "PythonHandler", items(site, "fails"), False) == 500
     lines = [line.removeprefix("PythonHandler fails: ") for line in texts(req.lines)]
     assert lines[:3] == ["Traceback (most recent call last):", f'  File "{file}", line 2, in <module>', "    1 / 0"]
     assert lines[-1] == "ZeroDivisionError: division by zero"
@@ -328,14 +329,14 @@ def test_an_error_while_importing_shows_the_modules_lines_only(
 
 def test_a_module_that_exits_does_not_end_the_worker(dispatcher: Any, site: Site, req: Request) -> None:
     site.write("leaves.py", "import sys\nsys.exit(4)\n")
-    assert dispatcher.handler(req, "PythonHandler", items(site, "leaves"), False) == 500
+    assert phase_of(dispatcher, req, "PythonHandler", items(site, "leaves"), False) == 500
     assert texts(req.lines)[-1] == "PythonHandler leaves: SystemExit: 4"
 
 
 def test_exception_groups(dispatcher: Any, site: Site, req: Request) -> None:
     pytest.importorskip("builtins").__dict__.get("ExceptionGroup") or pytest.skip("Python 3.11")
     site.write("group.py", "def handler(req):\n    raise ExceptionGroup('two', [ValueError(1), TypeError(2)])\n")
-    assert dispatcher.handler(req, "PythonHandler", items(site, "group"), False) == 500
+    assert phase_of(dispatcher, req, "PythonHandler", items(site, "group"), False) == 500
     lines = texts(req.lines)
     assert lines[0] == "PythonHandler group:   + Exception Group Traceback (most recent call last):"
     assert any(line.endswith("| TypeError: 2") for line in lines)

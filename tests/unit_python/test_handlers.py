@@ -8,6 +8,7 @@ from typing import Any, List
 import pytest
 from conftest import Site, items, texts
 from fake_vivarium import Request
+from fake_vivarium import run as phase_of
 
 from mod_python import apache
 
@@ -41,7 +42,7 @@ def test_which_results_let_a_phase_go_on(
     dispatcher: Any, site: Site, req: Request, phase: str, first: str, code: int, goes_on: bool
 ) -> None:
     site.write("stack.py", STACK)
-    result = dispatcher.handler(req, phase, items(site, f"stack::{first}", "stack::last_declined"), False)
+    result = phase_of(dispatcher, req, phase, items(site, f"stack::{first}", "stack::last_declined"), False)
     assert req.ran == [first, "last_declined"] if goes_on else [first]
     assert result == (-1 if goes_on else code)
     assert req.lines == []
@@ -68,7 +69,7 @@ def test_default_function_of_a_phase(
     dispatcher: Any, site: Site, req: Request, phase: str, function: str
 ) -> None:
     site.write("default.py", f"def {function}(req):\n    req.ran.append(__name__)\n    return 0\n")
-    assert dispatcher.handler(req, phase, items(site, "default"), False) == 0
+    assert phase_of(dispatcher, req, phase, items(site, "default"), False) == 0
     assert req.ran == ["default"]
 
 
@@ -130,7 +131,7 @@ number = 5
 def test_objects_with_dots(dispatcher: Any, site: Site, req: Request, name: str, ran: List[Any]) -> None:
     site.write("objects.py", OBJECTS)
     for times in (1, 2):
-        assert dispatcher.handler(req, "PythonHandler", items(site, name), False) == 0
+        assert phase_of(dispatcher, req, "PythonHandler", items(site, name), False) == 0
         assert req.ran == ran * times
 
 
@@ -160,7 +161,7 @@ def test_what_cannot_be_resolved_is_500(
     file = site.write("objects.py", OBJECTS)
     for _ in range(2):
         req.lines.clear()
-        assert dispatcher.handler(req, "PythonHandler", items(site, name), False) == 500
+        assert phase_of(dispatcher, req, "PythonHandler", items(site, name), False) == 500
         lines = texts(req.lines)
         assert lines[0] == f"PythonHandler {name}: Traceback (most recent call last):"
         assert lines[-1] == f"PythonHandler {name}: " + error.format(file)
@@ -169,16 +170,16 @@ def test_what_cannot_be_resolved_is_500(
 
 def test_a_class_called_itself_gives_no_integer(dispatcher: Any, site: Site, req: Request) -> None:
     site.write("objects.py", OBJECTS)
-    assert dispatcher.handler(req, "PythonHandler", items(site, "objects::Made"), False) == 500
+    assert phase_of(dispatcher, req, "PythonHandler", items(site, "objects::Made"), False) == 500
     assert texts(req.lines)[-1].endswith("was <class 'objects.Made'>, whereas expected <class 'int'>.")
 
 
 def test_a_name_assigned_anew_is_seen_at_once(dispatcher: Any, site: Site, req: Request) -> None:
     site.write("anew.py", "def handler(req):\n    return 0\n")
     handlers = items(site, "anew")
-    assert dispatcher.handler(req, "PythonHandler", handlers, False) == 0
+    assert phase_of(dispatcher, req, "PythonHandler", handlers, False) == 0
     sys.modules["anew"].handler = lambda req: 403
-    assert dispatcher.handler(req, "PythonHandler", handlers, False) == 403
+    assert phase_of(dispatcher, req, "PythonHandler", handlers, False) == 403
 
 
 def test_silent_handlers_are_skipped_where_a_function_is_missing(
@@ -187,22 +188,22 @@ def test_silent_handlers_are_skipped_where_a_function_is_missing(
     site.write("quiet.py", "def handler(req):\n    req.ran.append('handler')\n    return 0\nloghandler = None\n")
     site.write("other.py", "def fixuphandler(req):\n    req.ran.append('fixup')\n    return 403\n")
     handlers = items(site, "quiet", "other", silent=True)
-    assert dispatcher.handler(req, "PythonHandler", handlers, False) == 0
-    assert dispatcher.handler(req, "PythonFixupHandler", handlers, False) == 403
-    assert dispatcher.handler(req, "PythonAuthenHandler", handlers, False) == apache.DECLINED
-    assert dispatcher.handler(req, "PythonLogHandler", handlers, False) == apache.DECLINED
-    assert dispatcher.handler(req, "PythonFixupHandler", items(site, "quiet::a.b", silent=True), False) == -1
+    assert phase_of(dispatcher, req, "PythonHandler", handlers, False) == 0
+    assert phase_of(dispatcher, req, "PythonFixupHandler", handlers, False) == 403
+    assert phase_of(dispatcher, req, "PythonAuthenHandler", handlers, False) == apache.DECLINED
+    assert phase_of(dispatcher, req, "PythonLogHandler", handlers, False) == apache.DECLINED
+    assert phase_of(dispatcher, req, "PythonFixupHandler", items(site, "quiet::a.b", silent=True), False) == -1
     assert req.ran == ["handler", "fixup"]
     assert req.lines == []
 
 
 def test_silent_does_not_hide_a_missing_module(dispatcher: Any, site: Site, req: Request) -> None:
     handlers = items(site, "nosuchmodule", silent=True)
-    assert dispatcher.handler(req, "PythonAccessHandler", handlers, False) == 500
+    assert phase_of(dispatcher, req, "PythonAccessHandler", handlers, False) == 500
 
 
 def test_no_handlers_at_all_decline(dispatcher: Any, req: Request) -> None:
-    assert dispatcher.handler(req, "PythonHandler", (), False) == apache.DECLINED
+    assert phase_of(dispatcher, req, "PythonHandler", (), False) == apache.DECLINED
 
 
 ADDING = """
@@ -231,9 +232,9 @@ def test_add_handler_to_the_running_phase_and_to_a_later_one(
     site.write("adding.py", ADDING)
     req.result = 0
     handlers = items(site, "adding::first", "adding::second")
-    assert dispatcher.handler(req, "PythonHandler", handlers, False) == 0
+    assert phase_of(dispatcher, req, "PythonHandler", handlers, False) == 0
     assert req.ran == ["first", "second", "added", "second"]
-    assert dispatcher.handler(req, "PythonLogHandler", (), False) == 0
+    assert phase_of(dispatcher, req, "PythonLogHandler", (), False) == 0
     assert req.ran[4:] == ["logged"]
 
 
@@ -242,7 +243,7 @@ def test_added_handlers_do_not_run_when_the_list_has_ended(
 ) -> None:
     site.write("adding.py", ADDING)
     req.result = 403
-    assert dispatcher.handler(req, "PythonHandler", items(site, "adding::first"), False) == 403
+    assert phase_of(dispatcher, req, "PythonHandler", items(site, "adding::first"), False) == 403
     assert req.ran == ["first"]
 
 
@@ -251,7 +252,7 @@ def test_added_directory_is_searched(dispatcher: Any, site: Site, req: Request, 
     other = Site(tmp_path / "other")
     other.write("elsewhere.py", "def handler(req):\n    req.ran.append(req.hlist.directory)\n    return 0\n")
     req.dir = str(other)
-    assert dispatcher.handler(req, "PythonHandler", items(site, "adding"), False) == 0
+    assert phase_of(dispatcher, req, "PythonHandler", items(site, "adding"), False) == 0
     assert req.ran == [str(other)]
 
 
@@ -275,7 +276,7 @@ def to_the_end(req):
 def test_hlist_shows_the_running_handler(dispatcher: Any, site: Site, req: Request) -> None:
     site.write("hlist.py", HLIST)
     handlers = items(site, "hlist::show") + (("hlist::show", None, True, False), ("hlist::show", "/loc", False, True))
-    assert dispatcher.handler(req, "PythonHandler", handlers, False) == 0
+    assert phase_of(dispatcher, req, "PythonHandler", handlers, False) == 0
     assert req.ran == [
         ("hlist::show", str(site), 0, 0),
         ("hlist::show", None, 1, 0),
@@ -287,27 +288,15 @@ def test_hlist_shows_the_running_handler(dispatcher: Any, site: Site, req: Reque
 def test_hlist_next_skips_a_handler(dispatcher: Any, site: Site, req: Request) -> None:
     site.write("hlist.py", HLIST)
     handlers = items(site, "hlist::skip", "hlist::nope", "hlist::show")
-    assert dispatcher.handler(req, "PythonHandler", handlers, False) == 0
+    assert phase_of(dispatcher, req, "PythonHandler", handlers, False) == 0
     assert [item[0] for item in req.ran] == ["hlist::skip", "hlist::nope", "hlist::show"]
 
 
 def test_hlist_is_all_none_at_its_end(dispatcher: Any, site: Site, req: Request) -> None:
     site.write("hlist.py", HLIST)
     handlers = items(site, "hlist::to_the_end", "hlist::nope", "hlist::nope")
-    assert dispatcher.handler(req, "PythonHandler", handlers, False) == 0
+    assert phase_of(dispatcher, req, "PythonHandler", handlers, False) == 0
     assert req.ran == [(None, None, None, None)]
-
-
-def test_hlist_looks_like_mod_pythons(dispatcher: Any, site: Site, req: Request) -> None:
-    site.write(
-        "shows.py",
-        "def handler(req):\n    h = req.hlist\n    req.ran += [repr(type(h)), repr(h)]\n    h.next()\n"
-        "    req.ran.append(repr(h))\n    try:\n        h.handler = 'x'\n    except AttributeError:\n"
-        "        req.ran.append('ro')\n    return 0\n",
-    )
-    dispatcher.handler(req, "PythonHandler", (("shows", str(site), False, False),), False)
-    expected = f"{{'handler':'shows','directory':{str(site)!r},'is_location':False,'silent':0}}"
-    assert req.ran == ["<class 'mp_hlist'>", expected, "{}", "ro"]
 
 
 def test_configuration_is_read_only_when_it_is_time(
@@ -316,14 +305,14 @@ def test_configuration_is_read_only_when_it_is_time(
     site.write("hot.py", "def handler(req):\n    return 0\n")
     handlers = items(site, "hot")
     for _ in range(5):
-        dispatcher.handler(req, "PythonHandler", handlers, False)
+        phase_of(dispatcher, req, "PythonHandler", handlers, False)
     assert req.config_reads == 1
     clock.pass_(0.99)
-    dispatcher.handler(req, "PythonHandler", handlers, False)
+    phase_of(dispatcher, req, "PythonHandler", handlers, False)
     assert req.config_reads == 1
     clock.pass_(0.02)
     for _ in range(5):
-        dispatcher.handler(req, "PythonHandler", handlers, False)
+        phase_of(dispatcher, req, "PythonHandler", handlers, False)
     assert req.config_reads == 2
 
 
@@ -332,5 +321,5 @@ def test_remembered_handlers_are_bounded(dispatcher: Any, site: Site, req: Reque
     site.write("many.py", "def handler(req):\n    return 0\n")
     for number in range(50):
         req._config_id = number
-        assert dispatcher.handler(req, "PythonHandler", items(site, "many"), False) == 0
+        assert phase_of(dispatcher, req, "PythonHandler", items(site, "many"), False) == 0
     assert len(dispatcher._plans) <= 8

@@ -48,6 +48,22 @@ impl<'c> Connection<'c> {
         unsafe { !(*self.raw()).master.is_null() }
     }
 
+    /// The virtual host of its address.
+    pub(crate) fn base_server(self) -> Option<Server<'c>> {
+        // SAFETY: live connection; servers outlive it.
+        unsafe { Server::from_raw((*self.raw()).base_server) }
+    }
+
+    pub(crate) fn input_filters(self) -> *mut sys::ap_filter_t {
+        // SAFETY: live connection.
+        unsafe { (*self.raw()).input_filters }
+    }
+
+    pub(crate) fn output_filters(self) -> *mut sys::ap_filter_t {
+        // SAFETY: live connection.
+        unsafe { (*self.raw()).output_filters }
+    }
+
     /// What buckets are allocated from.
     pub(crate) fn bucket_alloc(self) -> *mut sys::apr_bucket_alloc_t {
         // SAFETY: live connection.

@@ -127,6 +127,12 @@ pub(crate) const ROWS: &[Row] = &[
         parse: handler_module,
     },
     Row {
+        name: "PythonConnectionHandler",
+        context: Context::Servers,
+        usage: "PythonConnectionHandler handler",
+        parse: |a| plain_handlers(a, Phase::Connection),
+    },
+    Row {
         name: "PythonInputFilter",
         context: Context::Sections,
         usage: "PythonInputFilter handler [name]",

@@ -14,7 +14,7 @@ use vivarium_protocol::control::PoolKey;
 use vivarium_protocol::fields::{FIELDS, When};
 use vivarium_protocol::frame::{Header, NO_RID};
 use vivarium_protocol::message::{
-    Call, ErrorKind, HandlerRef, LogScope, Phase, Reply, SNAPSHOT_TABLES, Snapshot,
+    Call, ErrorKind, HandlerRef, LogScope, Op, Phase, Reply, SNAPSHOT_TABLES, Snapshot,
     write_enter_head,
 };
 use vivarium_protocol::region::Owner;
@@ -23,7 +23,7 @@ use vivarium_protocol::wire::Writer;
 use super::exchange::{Conversation, Level};
 use super::run::{self, What};
 use super::tree::{Entry, Tree};
-use super::{Fault, snapshot};
+use super::{Fault, calls, snapshot};
 use crate::apache::edge::guarded;
 use crate::apache::request::Request;
 use crate::apache::{log, server};
@@ -226,6 +226,9 @@ impl Afterwards<'_> {
             Call::Log { level, text, .. } => {
                 self.log(i32::from((*level).min(7)), text);
                 Reply::Ok
+            }
+            Call::Server(_) | Call::Op { op: Op::ServerRoot | Op::MpmQuery | Op::ExistsConfigDefine, .. } => {
+                return calls::answer_global(c, header, call);
             }
             Call::Snapshot => snapshot.map_or(gone, |s| Reply::Bytes(s)),
             Call::Field(n) => {

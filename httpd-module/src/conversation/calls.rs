@@ -87,18 +87,9 @@ pub(crate) fn answer(
             write_log(tree, header.rid, *scope, i32::from((*number).min(7)), text);
             return c.reply(header, &Reply::Ok);
         }
-        Call::Server(number) => {
-            let info = server::main().and_then(|m| m.chain().find(|s| s.number() == *number));
-            let reply = info.map_or(Reply::None, |s| Reply::Server(s.info()));
-            return c.reply(header, &reply);
-        }
-        Call::Op {
-            op: op @ (Op::ServerRoot | Op::MpmQuery | Op::ExistsConfigDefine),
-            number,
-            text,
-        } => {
-            let text = ops::global(*op, *number, text);
-            return c.reply(header, &text.as_reply());
+        Call::Server(_)
+        | Call::Op { op: Op::ServerRoot | Op::MpmQuery | Op::ExistsConfigDefine, .. } => {
+            return answer_global(c, header, &call);
         }
         _ => {}
     }
@@ -194,7 +185,24 @@ pub(crate) fn answer(
         | Call::FilterClose
         | Call::FilterPassOn
         | Call::FilterDisable => c.reply(header, &refused(ErrorKind::State, b"only in a filter")),
+        Call::ConnectionRead(_) | Call::ConnectionReadLine(_) | Call::ConnectionWrite(_) => {
+            c.reply(header, &refused(ErrorKind::State, b"only in a connection handler"))
+        }
         Call::Log { .. } | Call::Server(_) => Ok(()),
+    }
+}
+
+/// Answers a call that concerns httpd as a whole.
+pub(crate) fn answer_global(c: &Conversation, header: Header, call: &Call<'_>) -> Result<(), Fault> {
+    match call {
+        Call::Server(number) => {
+            let info = server::main().and_then(|m| m.chain().find(|s| s.number() == *number));
+            c.reply(header, &info.map_or(Reply::None, |s| Reply::Server(s.info())))
+        }
+        Call::Op { op, number, text } => {
+            c.reply(header, &ops::global(*op, *number, text).as_reply())
+        }
+        _ => c.reply(header, &over()),
     }
 }
 

@@ -17,7 +17,8 @@ use vivarium_protocol::region::{Claim, FLAG_ABORTED, Owner};
 use super::after::Afterwards;
 use super::filters::Run;
 use super::tree::{Entry, Tree};
-use super::{Fault, body, calls};
+use super::{Fault, body, calls, connections};
+use crate::apache::connection::Connection;
 use crate::link;
 use crate::link::pool::{Pool, Trouble};
 
@@ -55,6 +56,7 @@ impl Level {
 enum Source<'s> {
     Tree(&'s Rc<Tree>),
     After(&'s Afterwards<'s>),
+    Connection(Connection<'s>),
 }
 
 /// A conversation.
@@ -212,6 +214,15 @@ impl Conversation {
         self.enter_from(Source::After(after), level, payload)
     }
 
+    /// The same for a connection without a request.
+    pub(crate) fn enter_connection(
+        &self,
+        connection: Connection<'_>,
+        payload: &[u8],
+    ) -> Result<Leave, Fault> {
+        self.enter_from(Source::Connection(connection), &Level::default(), payload)
+    }
+
     fn enter_from(
         &self,
         source: Source<'_>,
@@ -307,7 +318,7 @@ impl Conversation {
                 match source {
                     Source::Tree(tree) => body::write(self, tree, level, header)?,
                     // There is nobody left to send it to.
-                    Source::After(_) => {
+                    Source::After(_) | Source::Connection(_) => {
                         self.payload(buffer)?;
                         if header.flags & BODY_SYNC != 0 {
                             let text = body::CLIENT_GONE;
@@ -334,6 +345,7 @@ impl Conversation {
                 match source {
                     Source::Tree(tree) => calls::answer(self, tree, level, header, call)?,
                     Source::After(after) => after.answer(self, header, &call)?,
+                    Source::Connection(at) => connections::answer(self, at, header, &call)?,
                 }
                 Ok(None)
             }

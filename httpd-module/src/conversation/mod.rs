@@ -6,6 +6,7 @@
 //! | [`exchange`] | one lane during one conversation: enter, serve until `Leave` |
 //! | [`calls`] | what a worker may ask while it is served |
 //! | [`body`] | bodies: output that the worker writes, input that it reads, files |
+//! | [`connections`] | connection handlers |
 //! | [`filters`] | Python output filters |
 //! | [`snapshot`] | what an `Enter` tells of a request |
 //! | [`phases`] | the phases of a request, and what a result or a failure becomes |
@@ -15,6 +16,7 @@
 pub(crate) mod after;
 pub(crate) mod body;
 pub(crate) mod calls;
+pub(crate) mod connections;
 pub(crate) mod exchange;
 pub(crate) mod filters;
 pub(crate) mod phases;

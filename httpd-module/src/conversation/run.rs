@@ -47,6 +47,11 @@ pub(crate) fn pool_key(r: Request<'_>, definitions: &[Handler]) -> PoolKey {
         }
         _ => r.server().hostname(),
     };
+    key_of(name)
+}
+
+/// The pool of an interpreter's name.
+pub(crate) fn key_of(name: &[u8]) -> PoolKey {
     let interpreter = if name.is_empty() {
         MAIN_INTERPRETER.into()
     } else {

@@ -21,6 +21,11 @@ use crate::link::pool::Pool;
 
 static TREES: AtomicU64 = AtomicU64::new(1);
 
+/// A number for a new tree, or for a connection that Python handles.
+pub(crate) fn next_tree() -> u64 {
+    TREES.fetch_add(1, Ordering::Relaxed)
+}
+
 /// A request of a tree, and what we keep for it.
 pub(crate) struct Entry {
     request: Cell<Option<Request<'static>>>,
@@ -126,7 +131,7 @@ impl Tree {
             _ => Vec::new(),
         };
         Self {
-            id: TREES.fetch_add(1, Ordering::Relaxed),
+            id: next_tree(),
             entries: RefCell::default(),
             running: RefCell::default(),
             homes: RefCell::default(),

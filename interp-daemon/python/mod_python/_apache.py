@@ -12,28 +12,28 @@ from typing import Any, Callable, Dict, List, Optional, Tuple, Union
 from urllib.parse import unquote_to_bytes
 
 from mod_python import _constants
+from mod_python._constants import APLOG_DEBUG, APLOG_EMERG, APLOG_ERR
 from mod_python._constants import (
-    AP_CONN_CLOSE,
-    AP_CONN_KEEPALIVE,
-    AP_CONN_UNKNOWN,
-    APLOG_DEBUG,
-    APLOG_EMERG,
-    APLOG_ERR,
-    APR_BLK,
-    APR_CHR,
-    APR_DIR,
-    APR_LNK,
-    APR_NOFILE,
-    APR_PIPE,
-    APR_REG,
-    APR_SOCK,
-    APR_UNKFILE,
+    AP_CONN_CLOSE as AP_CONN_CLOSE,
+    AP_CONN_KEEPALIVE as AP_CONN_KEEPALIVE,
+    AP_CONN_UNKNOWN as AP_CONN_UNKNOWN,
+    APR_BLK as APR_BLK,
+    APR_CHR as APR_CHR,
+    APR_DIR as APR_DIR,
+    APR_LNK as APR_LNK,
+    APR_NOFILE as APR_NOFILE,
+    APR_PIPE as APR_PIPE,
+    APR_REG as APR_REG,
+    APR_SOCK as APR_SOCK,
+    APR_UNKFILE as APR_UNKFILE,
 )
 
+#: The extension; ``None`` outside a worker.
+_vivarium: Any
 try:
-    import _vivarium
+    import _vivarium  # type: ignore[import-not-found, no-redef]
 except ImportError:
-    _vivarium = None  # type: ignore[assignment]
+    _vivarium = None
 
 #: httpd's module magic number: the running server's where the extension knows it.
 MODULE_MAGIC_NUMBER_MAJOR: int = getattr(
@@ -93,13 +93,13 @@ def log_error(message: Optional[str], level: int = APLOG_ERR, server: Any = None
         raise ValueError("embedded null character")
     if level == APLOG_EMERG:
         level = APLOG_ERR
-    number = None if server is None else getattr(server, "_number", None)
-    _extension("log")(message, min(level, APLOG_DEBUG), number)
+    log = _extension("log") if server is None else server.log_error
+    log(message, min(level, APLOG_DEBUG))
 
 
 def config_tree() -> List[Any]:
     """The parsed configuration: a list of ``(directive, arguments)``, each container followed by a list."""
-    return _extension("config_tree")()
+    return list(_extension("config_tree")())
 
 
 def server_root() -> str:
@@ -130,16 +130,13 @@ def _text(value: Union[str, bytes, None]) -> str:
 
 # --- clean-ups at the end of the worker -----------------------------------------------------------------------------
 
-_exit_cleanups: List[Tuple[Callable[[Any], Any], Any]] = []
-
-
 def register_cleanup(
     interpreter: str, server: Any, callback: Callable[[Any], Any], data: Any = None
 ) -> None:
     """Has ``callback(data)`` called when this worker ends."""
     if not callable(callback):
         raise ValueError("third argument must be a callable object")
-    _exit_cleanups.append((callback, data))
+    _extension("register_cleanup")(callback, data)
 
 
 # --- locks that span the workers of a tenant -------------------------------------------------------------------------

@@ -28,8 +28,8 @@ def setup_cgi(req: Any) -> Tuple[Dict[str, str], Any, Any]:
     before = (dict(os.environ), sys.stdin, sys.stdout)
     env = build_cgi_env(req)
     os.environ.update({k: v for k, v in env.items() if v is not None})
-    sys.stdin = CGIStdin(req)  # type: ignore[assignment]
-    sys.stdout = CGIStdout(req)  # type: ignore[assignment]
+    sys.stdin = CGIStdin(req)
+    sys.stdout = CGIStdout(req)
     return before
 
 

@@ -11,33 +11,26 @@ be called from any number of threads at once. Only ``handler`` and ``connection`
 none of the methods raises for an error of a handler.
 
 ``obj.handler(req, phase, handlers, debug) -> int``
-    Runs the handlers of one phase. ``phase`` is the directive (``"PythonAccessHandler"``). ``handlers`` is a **tuple**
-    of tuples ``(name: str, directory: str | None, silent: bool, is_location: bool)``, possibly empty; ``directory`` is
-    the section's directory or, when ``is_location``, the argument of ``<Location>`` (it is shown by ``req.hlist`` and
-    never searched). The same tuple object for the same configuration makes look-ups cheaper. The result fits an
-    ``i32``.
+    Runs the handlers of one phase. ``phase`` is the directive (``"PythonAccessHandler"``). ``handlers`` is the running
+    list: tuples ``(name: str, directory: str | None, silent: bool, is_location: bool)``, possibly none, with what
+    ``req.add_handler`` registered earlier for this phase at its end; ``req.add_handler`` for the running phase appends
+    to this very list. ``directory`` is the section's directory; with ``is_location`` it may be the argument of
+    ``<Location>``, and is never searched. The result fits an ``i32``.
 ``obj.filter(filter, handlers, debug) -> None``
     Runs a filter for one brigade; ``handlers`` has one item.
 ``obj.connection(conn, handlers, debug) -> int``
     Runs the first connection handler.
 ``obj.cleanup(req_or_None, callable, data) -> None``
-    Runs one clean-up that was registered with ``req.register_cleanup(callable, data)``: ``callable(data)``.
+    Runs one registered clean-up: ``callable(data)``.
 ``obj.python_import(spec, server=None, debug=False) -> bool``
     Carries out one ``PythonImport`` (``module`` or ``module::function``); false if it failed (which is logged).
-``obj.register_exit(callable, data) -> None`` and ``obj.run_exit() -> None``
-    ``server.register_cleanup`` and ``apache.register_cleanup`` put clean-ups on one list by the first; the worker runs
-    them by the second when it stops, last registered first.
 
 What the request offers beyond mod_python's interface
 -----------------------------------------------------
 
-``req._set_hlist(obj)``
-    Keep ``obj`` (an :class:`mp_hlist`, or ``None``) and return it for ``req.hlist``. ``conn._set_hlist`` likewise.
-``req._handlers(phase) -> list | None``
-    The list, in order, of what ``req.add_handler(phase, name[, directory])`` registered for ``phase`` on this request,
-    as tuples of the form above (``directory`` absolute with a trailing ``/`` or ``None``; ``silent`` and
-    ``is_location`` false); ``None`` if there is nothing. It must be the live list: the dispatcher looks at it again
-    after every handler, so ``add_handler`` simply appends, whether ``phase`` is the running one or a later one.
+``req.hlist``
+    Set by the extension before it calls ``obj.handler``: it stands at the first handler of ``handlers``. The dispatcher
+    goes on by ``req.hlist.next()``, as programs may: a handler that calls it skips the one after it.
 ``req._config_id`` (read-only int, optional)
     Equal for requests whose ``get_config()`` has equal contents, for example a hash of the encoded table. Resolved
     handlers are remembered for (phase, handler, ``_config_id``), so that ``get_config()`` is read only when one of
@@ -57,7 +50,8 @@ from typing import Any, Callable, Dict, FrozenSet, List, Optional, Sequence, Tup
 from mod_python import _apache, _errors, apache
 from mod_python._apache import SERVER_RETURN
 from mod_python._constants import APLOG_ERR, DECLINED, DONE, HTTP_INTERNAL_SERVER_ERROR, OK
-from mod_python._importer import Importer, Managed
+from mod_python._importer import Importer
+from mod_python._managed import Managed
 
 #: One handler of a list: name, directory, silent, is_location.
 Item = Tuple[str, Optional[str], bool, bool]
@@ -94,71 +88,6 @@ _DONE, _MOST = DONE, 0x7FFFFFFF
 _MOST_PLANS = 4096
 
 
-class mp_hlist:  # noqa: N801 (mod_python's name)
-    """The handlers of a running phase and where it is, as ``req.hlist`` shows it. At the end everything is ``None``."""
-
-    __slots__ = ("_at", "_items", "_phase", "_req")
-
-    def __init__(self, req: Any, phase: Optional[str], items: Sequence[Item]) -> None:
-        self._req = req
-        self._phase = phase
-        self._items = items
-        self._at = 0
-
-    def _item(self) -> Optional[Item]:
-        at = self._at
-        items = self._items
-        if at < len(items):
-            return items[at]
-        if self._phase is None:
-            return None
-        added = self._req._handlers(self._phase)
-        if added:
-            at -= len(items)
-            if at < len(added):
-                return added[at]  # type: ignore[no-any-return]
-        return None
-
-    def next(self) -> None:
-        """Goes to the next handler. A handler that calls this skips the one after it."""
-        if self._item() is not None:
-            self._at += 1
-
-    @property
-    def handler(self) -> Optional[str]:
-        """The handler as configured."""
-        item = self._item()
-        return None if item is None else item[0]
-
-    @property
-    def directory(self) -> Optional[str]:
-        """The section's directory or location."""
-        item = self._item()
-        return None if item is None else item[1]
-
-    @property
-    def silent(self) -> Optional[int]:
-        """1 if a missing function is skipped."""
-        item = self._item()
-        return None if item is None else int(item[2])
-
-    @property
-    def is_location(self) -> Optional[int]:
-        """1 if the section is a ``<Location>``."""
-        item = self._item()
-        return None if item is None else int(item[3])
-
-    def __repr__(self) -> str:
-        item = self._item()
-        if item is None:
-            return "{}"
-        place = "" if item[1] is None else f",'directory':{item[1]!r}"
-        return f"{{'handler':{item[0]!r}{place},'is_location':{bool(item[3])},'silent':{int(item[2])}}}"
-
-
-mp_hlist.__module__ = "builtins"
-
-
 class _Plan:
     """A handler whose module has been found."""
 
@@ -193,43 +122,45 @@ class Dispatcher:
     # --- requests --------------------------------------------------------------------------------------------------
 
     def handler(self, req: Any, phase: str, handlers: Sequence[Item], debug: bool) -> int:
-        """Runs the handlers of a phase and those that the program added; gives the last result."""
-        walk = mp_hlist(req, phase, handlers)
-        req._set_hlist(walk)
-        try:
-            config_id = getattr(req, "_config_id", None)
-            go_on = _GO_ON.get(phase, _WHILE_OK)
-            result = DECLINED
-            item = handlers[0] if handlers else walk._item()
-            while item is not None:
+        """Runs the handlers of a phase, also those that are added while it runs; gives the last result."""
+        if not handlers:
+            return DECLINED
+        config_id = getattr(req, "_config_id", None)
+        go_on = _GO_ON.get(phase, _WHILE_OK)
+        result = DECLINED
+        item = handlers[0]
+        while True:
+            try:
+                key = (phase, item, config_id)
+                plan = self._plans.get(key)
+                if plan is None or self._clock() >= plan.due:
+                    plan = self._plan(key, req, phase[6:].lower(), debug)
+                function = plan.entry.names.get(plan.object)
+                if function is None:
+                    function = self._object(plan, req, item[2])
                 try:
-                    key = (phase, item, config_id)
-                    plan = self._plans.get(key)
-                    if plan is None or self._clock() >= plan.due:
-                        plan = self._plan(key, req, phase[6:].lower(), debug)
-                    function = plan.entry.names.get(plan.object)
-                    if function is None:
-                        function = self._object(plan, req, item[2])
-                    try:
-                        result = function(req)
-                    except SERVER_RETURN as end:
-                        result = _server_return(req, end)
-                    if result.__class__ is not int:
-                        raise AssertionError(_NOT_AN_INT.format(type(result)))
-                    if not _DONE <= result <= _MOST:
-                        result = _odd(req, phase, item[0], result)
-                except _Skipped:
-                    pass
-                except BaseException as error:
-                    return self._failed(req, phase, item[0], error, debug)
-                else:
-                    if result not in go_on:
-                        return result
-                walk._at += 1
-                item = walk._item()
-            return result
-        finally:
-            req._set_hlist(None)
+                    result = function(req)
+                except SERVER_RETURN as end:
+                    result = _server_return(req, end)
+                if result.__class__ is not int:
+                    raise AssertionError(_NOT_AN_INT.format(type(result)))
+                if not _DONE <= result <= _MOST:
+                    result = _odd(req, phase, item[0], result)
+            except _Skipped:
+                pass
+            except BaseException as error:
+                return self._failed(req, phase, item[0], error, debug)
+            else:
+                if result not in go_on:
+                    return result
+            if len(handlers) == 1:
+                return result
+            walk = req.hlist
+            walk.next()
+            name = walk.handler
+            if name is None:
+                return result
+            item = (name, walk.directory, bool(walk.silent), bool(walk.is_location))
 
     def _plan(self, key: Tuple[str, Item, Any], source: Any, default: str, debug: bool) -> _Plan:
         """Finds the module of a handler, or looks again whether it is still right."""
@@ -328,10 +259,9 @@ class Dispatcher:
         if not handlers:
             return DECLINED
         item = handlers[0]
-        conn._set_hlist(mp_hlist(conn, None, handlers))
         try:
             server = conn.base_server
-            key = ("connectionhandler", item, getattr(server, "_number", None))
+            key = ("connectionhandler", item, server.get_config().get("PythonPath"))
             plan = self._plans.get(key)
             if plan is None or self._clock() >= plan.due:
                 plan = self._plan(key, server, "connectionhandler", debug)
@@ -340,14 +270,12 @@ class Dispatcher:
                 raise AssertionError(f"ConnectionHandler '{item[0]}' returned invalid return code.")
             if not _DONE <= result <= _MOST:
                 return _odd(conn, "ConnectionHandler", item[0], result)
-            return result  # type: ignore[no-any-return]
+            return result
         except _Skipped:
             return DECLINED
         except BaseException as error:
             _log_all(conn.log_error, f"ConnectionHandler {item[0]}", _errors.chunks(error))
             return HTTP_INTERNAL_SERVER_ERROR
-        finally:
-            conn._set_hlist(None)
 
     # --- clean-ups and imports -------------------------------------------------------------------------------------
 
@@ -376,16 +304,6 @@ class Dispatcher:
             _log(_apache.log_error, _errors.loggable(f"directive_PythonImport: error importing {spec}"))
             return False
         return True
-
-    def register_exit(self, callback: Callable[[Any], Any], data: Any = None) -> None:
-        """Keeps a clean-up for the end of the worker."""
-        _apache.register_cleanup("", None, callback, data)
-
-    def run_exit(self) -> None:
-        """Runs the clean-ups of the worker, the last registered first."""
-        while _apache._exit_cleanups:
-            callback, data = _apache._exit_cleanups.pop()
-            self.cleanup(None, callback, data)
 
 
 _NOT_AN_INT = (
@@ -462,8 +380,13 @@ def dispatcher() -> Dispatcher:
         return _dispatcher
 
 
-def install() -> Dispatcher:
-    """Makes the dispatcher and hands it to the extension. For the worker's main program."""
+def install(interpreter: Optional[str] = None) -> Dispatcher:
+    """Makes the dispatcher and hands it to the extension. For the worker's main program.
+
+    ``interpreter`` is the worker's interpreter name, for ``apache.interpreter``.
+    """
     found = dispatcher()
+    if interpreter is not None:
+        apache.interpreter = interpreter
     _apache._extension("set_dispatcher")(found)
     return found

@@ -10,7 +10,7 @@ from typing import List, Optional, Set
 
 _HERE = os.path.dirname(os.path.abspath(__file__))
 #: Files whose frames say nothing to the author of a handler: the road from the dispatcher to the handler.
-_HIDDEN = {os.path.join(_HERE, name) for name in ("_dispatch.py", "_importer.py", "apache.py")}
+_HIDDEN = {os.path.join(_HERE, name) for name in ("_dispatch.py", "_importer.py", "_managed.py", "apache.py")}
 _HIDDEN.add(importlib.__file__)
 
 _HEAD = "Traceback (most recent call last):"

@@ -32,157 +32,28 @@ import threading
 import time
 from hashlib import sha256
 from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
-from types import CodeType, ModuleType, TracebackType
-from typing import Any, Callable, Dict, Iterable, List, Optional, Sequence, Set, Tuple
+from typing import Any, Callable, Dict, Iterable, List, Optional, Set, Tuple
 
 from mod_python import _apache
 from mod_python._constants import APLOG_NOTICE
+from mod_python._managed import (
+    Finder,
+    Loader,
+    Managed,
+    Running,
+    Stamp,
+    is_file,
+    root_of,
+    same_file,
+    stamp_of,
+    submodules_of,
+)
 
 #: Seconds between two looks at the same file.
 CHECK_INTERVAL = 1.0
 
 #: Packages that are never reloaded: our own.
 _FIXED = {"mod_python", "vivarium", "_apache", "_vivarium", "__main__"}
-
-Stamp = Tuple[int, int, int]
-
-
-class Managed:
-    """A module that the importer looks after."""
-
-    __slots__ = (
-        "deps",
-        "due",
-        "error",
-        "file",
-        "generation",
-        "loaded_here",
-        "lock",
-        "module",
-        "name",
-        "names",
-        "parent",
-        "pending",
-        "root",
-        "stamp",
-        "stat_due",
-        "trace",
-    )
-
-    def __init__(self, name: str, file: Optional[str], root: Optional[str]) -> None:
-        #: Its name in ``sys.modules``.
-        self.name = name
-        #: Its source file, if it can be reloaded.
-        self.file = file
-        #: The directory that it was found in by ``root``, for the relative imports of ``import_module``.
-        self.root = root
-        self.module: Any = None
-        #: The module's name space: callers that keep this object always see the latest.
-        self.names: Dict[str, Any] = {}
-        self.stamp: Optional[Stamp] = _stamp(file)
-        #: How often it was reloaded.
-        self.generation = 0
-        #: What it depends on: module, its generation and whether it had failed, both as this module saw them.
-        self.deps: List[Tuple[Managed, int, bool]] = []
-        self.pending: List[Tuple[Managed, int, bool]] = []
-        #: The package that it is in.
-        self.parent: Optional[Managed] = None
-        self.loaded_here = False
-        #: The error of the last reload, until one works.
-        self.error: Optional[BaseException] = None
-        self.trace: Optional[TracebackType] = None
-        #: When to look again, and when to look at the file again.
-        self.due = 0.0
-        self.stat_due = 0.0
-        #: Held by the thread that looks or reloads. Nobody ever waits for it.
-        self.lock = threading.Lock()
-
-    def adopt(self, module: Any) -> None:
-        """Makes this the module."""
-        self.module = module
-        self.names = getattr(module, "__dict__", {})
-
-    def check(self) -> None:
-        """Raises the error of a failed reload."""
-        if self.error is not None:
-            raise self.error.with_traceback(self.trace)
-
-    def settle(self) -> None:
-        """Takes what was noted while the module was run as its dependencies."""
-        parent = [] if self.parent is None else [self.parent.seen()]
-        self.deps = parent + self.pending
-
-    def seen(self) -> Tuple[Managed, int, bool]:
-        """A dependency on this module as it is now."""
-        return (self, self.generation, self.error is not None)
-
-
-class _Loader(SourceFileLoader):
-    """Runs a managed module and notes what it imports by ``import_module``."""
-
-    def __init__(self, entry: Managed, path: str, importer: Importer) -> None:
-        super().__init__(entry.name, path)
-        self._entry = entry
-        self._importer = importer
-        #: For a reload: the attributes that the old package's submodules are.
-        self._submodules: Optional[Dict[str, Any]] = None
-
-    def renew(self, submodules: Dict[str, Any]) -> None:
-        """Makes this the loader of a reload, which trusts no byte code: that is compared by whole seconds only."""
-        self._submodules = submodules
-
-    def get_code(self, fullname: str) -> Optional[CodeType]:
-        """The module's code."""
-        if self._submodules is None:
-            return super().get_code(fullname)
-        return self.source_to_code(self.get_data(self.path), self.path)  # type: ignore[no-any-return]
-
-    def exec_module(self, module: ModuleType) -> None:
-        """Runs the module."""
-        entry = self._entry
-        entry.pending = []
-        entry.loaded_here = True
-        for name, value in (self._submodules or {}).items():
-            setattr(module, name, value)
-        try:
-            with self._importer.running(entry):
-                super().exec_module(module)
-        finally:
-            entry.settle()
-
-
-class _Finder:
-    """Answers Python's import system for the modules that the importer has already found."""
-
-    def __init__(self) -> None:
-        self.wanted: Dict[str, ModuleSpec] = {}
-        #: Own names of top-level modules: where they are, for good.
-        self.own: Dict[str, Callable[[], Optional[ModuleSpec]]] = {}
-
-    def find_spec(
-        self, name: str, path: Optional[Sequence[str]] = None, target: Optional[ModuleType] = None
-    ) -> Optional[ModuleSpec]:
-        """What the import system asks every finder."""
-        spec = self.wanted.get(name)
-        if spec is None and name in self.own:
-            spec = self.own[name]()
-        return spec
-
-    def forget(self, name: str, spec: Optional[ModuleSpec]) -> None:
-        """The module has been loaded, or not; another thread's answer for the same name stays."""
-        if self.wanted.get(name) is spec:
-            self.wanted.pop(name, None)
-
-    def invalidate_caches(self) -> None:
-        """There is nothing to forget."""
-
-
-class _Running(threading.local):
-    """The managed modules that this thread is running, innermost last."""
-
-    def __init__(self) -> None:
-        self.stack: List[Managed] = []
-
 
 class Importer:
     """All managed modules of the process."""
@@ -195,15 +66,15 @@ class Importer:
         self._modules: Dict[str, Managed] = {}
         self._known: Dict[Tuple[str, Tuple[str, ...]], Managed] = {}
         self._mutex = threading.Lock()
-        self._running = _Running()
-        self._finder = _Finder()
+        self._running = Running()
+        self._finder = Finder()
         self._path_lock = threading.RLock()
         self._paths: Set[str] = set()
-        sys.meta_path.insert(0, self._finder)  # type: ignore[arg-type]
+        sys.meta_path.insert(0, self._finder)
 
     def close(self) -> None:
         """Takes the importer out of Python's import system."""
-        sys.meta_path.remove(self._finder)  # type: ignore[arg-type]
+        sys.meta_path.remove(self._finder)
 
     # --- sys.path --------------------------------------------------------------------------------------------------
 
@@ -250,7 +121,7 @@ class Importer:
         entry = self._known.get(key)
         if entry is None or not self._current(entry):
             entry = self._find(name, key[1], base, log)
-            if "./" not in name:
+            if "./" not in name and self._modules.get(entry.name) is entry:
                 self._known[key] = entry
         stack = self._running.stack
         try:
@@ -258,11 +129,14 @@ class Importer:
                 self.refresh(entry, log)
         finally:
             if stack:
-                stack[-1].pending.append(entry.seen())
+                stack[-1].pending.append(entry)
         return entry
 
     def managed(self, name: Optional[str]) -> Optional[Managed]:
-        """The managed module of that name in ``sys.modules``."""
+        """The managed module of that name, also one that this thread is just running for the first time."""
+        for entry in reversed(self._running.stack):
+            if entry.name == name:
+                return entry
         return self._modules.get(name) if name else None
 
     def module(self, entry: Managed) -> Any:
@@ -270,10 +144,6 @@ class Importer:
         if entry in self._running.stack:
             return sys.modules.get(entry.name, entry.module)
         return entry.module
-
-    def running(self, entry: Managed) -> _Run:
-        """A context in which the thread runs the module's code."""
-        return _Run(self._running.stack, entry)
 
     def _current(self, entry: Managed) -> bool:
         """Whether the entry still is what ``sys.modules`` says: programs may drop or replace modules there."""
@@ -289,7 +159,7 @@ class Importer:
         if directories and top and top not in _FIXED:
             spec = PathFinder.find_spec(top, list(directories))
             if spec is not None and spec.has_location and spec.origin:
-                root = _root(spec)
+                root = root_of(spec)
                 entry = self._load_file(top, spec, root, log)
                 if not rest:
                     return entry
@@ -320,16 +190,16 @@ class Importer:
         )
         assert spec is not None
         if not top.isidentifier():
-            return self._load_own(top, spec, _root(spec), log)
-        return self._load_file(top, spec, _root(spec), log)
+            return self._load_own(top, spec, root_of(spec), log)
+        return self._load_file(top, spec, root_of(spec), log)
 
     def _load_file(self, top: str, spec: ModuleSpec, root: str, log: bool) -> Managed:
         """Loads the top-level module of a file, under its usual name if that is free or already this file's."""
         taken = sys.modules.get(top)
-        if taken is None or _is_file(taken, spec.origin):
+        if taken is None or is_file(taken, spec.origin):
             entry = self._first(top, spec, root, log)
-            if entry.loaded_here or _is_file(entry.module, spec.origin):
-                if entry.file is None or _same(entry.file, spec.origin):
+            if entry.loaded_here or is_file(entry.module, spec.origin):
+                if entry.file is None or same_file(entry.file, spec.origin):
                     return entry
         return self._load_own(top, spec, root, log)
 
@@ -368,13 +238,13 @@ class Importer:
                 spec = _look(name)
         fixed = name.partition(".")[0] in _FIXED
         source = None
-        if spec is not None and not fixed and type(spec.loader) in (SourceFileLoader, _Loader):
+        if spec is not None and not fixed and type(spec.loader) in (SourceFileLoader, Loader):
             source = spec.origin
         entry = Managed(name, source, root if root or parent is None else parent.root)
         entry.parent = parent
         entry.settle()
         if spec is not None and source is not None and name not in sys.modules:
-            spec.loader = _Loader(entry, source, self)
+            spec.loader = Loader(entry, source, self._running)
             self._finder.wanted[name] = spec
         try:
             module = importlib.import_module(name)
@@ -389,11 +259,15 @@ class Importer:
     def _register(self, entry: Managed, module: Any) -> Managed:
         """Makes the module a managed one, unless another thread has done so meanwhile."""
         loader = getattr(getattr(module, "__spec__", None), "loader", None)
-        if isinstance(loader, _Loader) and loader._entry.name == entry.name:
-            entry = loader._entry
-        elif entry.file is not None and not entry.loaded_here and not _is_file(module, entry.file):
+        if isinstance(loader, Loader) and loader.entry.name == entry.name:
+            entry = loader.entry
+        elif entry.file is not None and not entry.loaded_here and not is_file(module, entry.file):
             entry.file = getattr(module, "__file__", None)
-            entry.stamp = _stamp(entry.file)
+            entry.stamp = entry.loaded = stamp_of(entry.file)
+        if entry in self._running.stack:
+            # A circular import, from code that the module runs: not yet anybody else's.
+            entry.adopt(module)
+            return entry
         with self._mutex:
             now = self._modules.get(entry.name)
             if now is not None and now.module is module:
@@ -411,32 +285,35 @@ class Importer:
         Raises the error of the reload, or of the last one if that has failed and it is not yet time to try again.
         """
         now = self._clock()
+        held = self._running.held
         if now < entry.due or not entry.lock.acquire(blocking=False):
             # Not yet, or another thread is at it (or this one, in a circle): the module as it is now.
-            if entry not in self._running.stack:
+            if entry not in held and entry not in self._running.stack:
                 entry.check()
             return
+        held.append(entry)
         try:
             due = now + self._interval
             entry.due = due
             stale = entry.error is not None
-            for dep, generation, failed in entry.deps:
+            for dep in entry.deps:
                 try:
                     self.refresh(dep, log)
                 except BaseException:  # noqa: BLE001, S110 (the reload of this module meets it again, and reports it)
                     pass
-                if dep.generation != generation or (dep.error is not None) != failed:
-                    stale = True
                 if now < dep.due < due:
                     due = dep.due
             entry.due = due
             stamp = entry.stamp
             if now >= entry.stat_due:
                 entry.stat_due = now + self._interval
-                stamp = _stamp(entry.file) or entry.stamp
-            if stale or stamp != entry.stamp:
+                stamp = stamp_of(entry.file) or entry.stamp
+            if not stale:
+                stale = stamp != entry.stamp or any(d.state() != s for d, s in entry.seen.items())
+            if stale:
                 self._reload(entry, stamp, log)
         finally:
+            held.pop()
             entry.lock.release()
 
     def _reload(self, entry: Managed, stamp: Optional[Stamp], log: bool) -> None:
@@ -445,8 +322,8 @@ class Importer:
         name, old = entry.name, entry.module
         if log:
             _announce(name)
-        loader = _Loader(entry, entry.file, self)
-        loader.renew(_submodules(name, old))
+        loader = Loader(entry, entry.file, self._running)
+        loader.renew(submodules_of(name, old))
         places = getattr(old, "__path__", None)
         spec = importlib.util.spec_from_file_location(
             name,
@@ -467,25 +344,9 @@ class Importer:
         else:
             entry.adopt(new)
             entry.error = entry.trace = None
-            entry.generation += 1
+            entry.loaded = stamp
         finally:
             self._finder.forget(name, spec)
-
-
-class _Run:
-    """See :meth:`Importer.running`."""
-
-    __slots__ = ("_entry", "_stack")
-
-    def __init__(self, stack: List[Managed], entry: Managed) -> None:
-        self._stack = stack
-        self._entry = entry
-
-    def __enter__(self) -> None:
-        self._stack.append(self._entry)
-
-    def __exit__(self, *_: object) -> None:
-        self._stack.pop()
 
 
 def _evaluate(expression: str) -> List[str]:
@@ -508,49 +369,3 @@ def _look(name: str) -> Optional[ModuleSpec]:
 def _announce(name: str) -> None:
     usual = re.sub(r"^_mp_[0-9a-f]{12}_", "", name)
     _apache.log_error(f"mod_python: (Re)importing module '{usual}'", APLOG_NOTICE)
-
-
-def _stamp(file: Optional[str]) -> Optional[Stamp]:
-    """What changes when a file does; ``None`` if there is no file (a deleted one is no reason to reload)."""
-    if file is None:
-        return None
-    try:
-        found = os.stat(file)
-    except OSError:
-        return None
-    return (found.st_mtime_ns, found.st_size, found.st_ino)
-
-
-def _root(spec: ModuleSpec) -> str:
-    """The directory that a top-level module was found in."""
-    directory = os.path.dirname(os.path.abspath(spec.origin or ""))
-    return directory if spec.submodule_search_locations is None else os.path.dirname(directory)
-
-
-def _is_file(module: Any, origin: Optional[str]) -> bool:
-    spec = getattr(module, "__spec__", None)
-    return _same(getattr(spec, "origin", None) or getattr(module, "__file__", None), origin)
-
-
-def _same(one: Optional[str], other: Optional[str]) -> bool:
-    if not one or not other:
-        return False
-    if one == other:
-        return True
-    try:
-        return os.path.samefile(one, other)
-    except OSError:
-        return False
-
-
-def _submodules(name: str, package: Any) -> Dict[str, Any]:
-    """The attributes of a package that are its submodules: a reloaded package must have them too."""
-    if not hasattr(package, "__path__"):
-        return {}
-    prefix = name + "."
-    found = {}
-    for key, module in list(sys.modules.items()):
-        tail = key[len(prefix) :]
-        if key.startswith(prefix) and "." not in tail and getattr(package, tail, None) is module:
-            found[tail] = module
-    return found

@@ -13,24 +13,24 @@ from typing import Any, Callable, List, Optional, Sequence
 
 from mod_python import _apache
 from mod_python._apache import (
-    MODULE_MAGIC_NUMBER_MAJOR,
-    MODULE_MAGIC_NUMBER_MINOR,
-    SERVER_RETURN,
-    config_tree,
-    exists_config_define,
-    log_error,
-    mpm_query,
-    server_root,
-    stat,
-    table,
+    MODULE_MAGIC_NUMBER_MAJOR as MODULE_MAGIC_NUMBER_MAJOR,
+    MODULE_MAGIC_NUMBER_MINOR as MODULE_MAGIC_NUMBER_MINOR,
+    SERVER_RETURN as SERVER_RETURN,
+    config_tree as config_tree,
+    exists_config_define as exists_config_define,
+    log_error as log_error,
+    mpm_query as mpm_query,
+    server_root as server_root,
+    stat as stat,
+    table as table,
 )
 from mod_python._cgi import (
-    CGIStdin,
-    CGIStdout,
-    NullIO,
-    build_cgi_env,
-    restore_nocgi,
-    setup_cgi,
+    CGIStdin as CGIStdin,
+    CGIStdout as CGIStdout,
+    NullIO as NullIO,
+    build_cgi_env as build_cgi_env,
+    restore_nocgi as restore_nocgi,
+    setup_cgi as setup_cgi,
 )
 from mod_python._constants import *  # noqa: F403
 from mod_python._constants import M_INVALID
@@ -125,13 +125,19 @@ def register_cleanup(callback: Callable[[Any], Any], data: Any = None) -> None:
 
 def allow_methods(*methods: int) -> None:
     """Adds ``M_*`` methods to the ``Allow`` header of the request that this thread is serving."""
-    req = _apache._extension("current_request")()
+    req = _current_request()
     if req is None:
         raise RuntimeError("mod_python: apache.allow_methods() outside a request")
     unknown = [method for method in methods if method not in _METHODS]
     if unknown:
         raise ValueError(f"not a method number: {unknown[0]!r}")
     req.allow_methods([_METHODS[method] for method in methods])
+
+
+def _current_request() -> Any:
+    """The request that this thread is serving, if any."""
+    current = getattr(_apache._vivarium, "current_request", None)
+    return None if current is None else current()
 
 
 def init(name: str, server: Any) -> Any:
@@ -147,7 +153,7 @@ def init(name: str, server: Any) -> Any:
 def __getattr__(name: str) -> Any:
     """``interpreter``, ``main_server`` and ``CallBack``, which are known only in a worker."""
     if name == "interpreter":
-        return os.environ.get("VIVARIUM_INTERPRETER", "main_interpreter")
+        return getattr(_current_request(), "interpreter", "main_interpreter")
     if name == "main_server":
         return _apache._extension("main_server")()
     if name == "CallBack":

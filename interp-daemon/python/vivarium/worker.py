@@ -127,7 +127,8 @@ def main():
     try:
         extension, count = start(own)
         install_streams(extension)
-        import mod_python.apache  # noqa: F401 (sets the dispatcher)
+        from mod_python import _dispatch
+        _dispatch.install(own.get('VIVARIUM_INTERPRETER'))
     except BaseException as error:
         if extension is None:
             extension = sys.modules.get('_vivarium')

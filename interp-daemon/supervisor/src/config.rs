@@ -337,4 +337,38 @@ mod tests {
         let both = Source::choose(Some("/a".into()), Some("/b".into()));
         assert_eq!(both.path(), Path::new("/a"));
     }
+
+    /// The sample shows every key, and each line of it can be used as it stands.
+    #[test]
+    fn the_sample_is_right() {
+        let sample = include_str!("../../../conf/vivariumd.toml");
+        let nothing_said = read(sample).unwrap();
+        assert!(nothing_said.tenant.user.is_none());
+        let is_key = |line: &str| {
+            line.strip_prefix('#')
+                .is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_lowercase()))
+        };
+        let all_said: String = sample
+            .lines()
+            .map(|line| if is_key(line) { &line[1..] } else { line })
+            .flat_map(|line| [line, "\n"])
+            .collect();
+        let s = read(&all_said).unwrap();
+        let t = &s.tenant;
+        assert!(
+            t.user.is_some() && t.group.is_some() && t.home.is_some() && !t.env.get().is_empty()
+        );
+        assert!(
+            s.httpd.user.is_some() && s.paths.package_dir.is_some() && s.paths.extension.is_some()
+        );
+        let defaults = Settings::default();
+        assert_eq!(t.python, defaults.tenant.python);
+        assert_eq!(t.threads, defaults.tenant.threads);
+        assert_eq!(t.umask, defaults.tenant.umask);
+        assert_eq!(s.limits.pools, defaults.limits.pools);
+        assert_eq!(s.log.level, defaults.log.level);
+        for key in ["processes =", "python =", "threads =", "umask =", "level =", "pools ="] {
+            assert!(all_said.lines().any(|l| l.starts_with(key)), "{key} is not shown");
+        }
+    }
 }

@@ -67,6 +67,8 @@ pub(crate) struct Log {
     /// The reader of the log does not read: lines are counted instead of written.
     stuck: Cell<bool>,
     lost: Cell<u64>,
+    /// A line was begun and could not be ended.
+    broken_off: Cell<bool>,
 }
 
 impl Log {
@@ -80,6 +82,7 @@ impl Log {
             pid: std::process::id(),
             stuck: Cell::new(false),
             lost: Cell::new(0),
+            broken_off: Cell::new(false),
         }
     }
 
@@ -114,6 +117,9 @@ impl Log {
 
     fn line(&self, level: Level, code: Code, text: fmt::Arguments<'_>) {
         let mut line = String::with_capacity(160);
+        if self.broken_off.take() {
+            line.push('\n');
+        }
         let done = match self.style {
             Style::Journal => write!(line, "<{}>{code}: {text}", level.priority()),
             Style::Httpd => {
@@ -125,11 +131,12 @@ impl Log {
             return;
         }
         line.push('\n');
-        for part in line.as_bytes().chunks(ATOMIC) {
+        for (i, part) in line.as_bytes().chunks(ATOMIC).enumerate() {
             // A log that is a pipe may be full for a moment. Nothing here may hang for good on who reads it.
             if !writable(1000) {
                 self.stuck.set(true);
                 self.lost.set(self.lost.get() + 1);
+                self.broken_off.set(i > 0);
                 return;
             }
             let _ = rustix::io::retry_on_intr(|| rustix::io::write(std::io::stderr(), part));
@@ -268,5 +275,26 @@ mod tests {
         assert!(
             Level::Error < Level::Warn && Level::Notice < Level::Info && Level::Info < Level::Debug
         );
+    }
+
+    #[test]
+    fn the_documentation_lists_the_codes_that_there_are() {
+        let page = include_str!("../../../docs/log-codes.md");
+        let rows: Vec<Vec<&str>> = page
+            .lines()
+            .filter(|line| line.starts_with("| VIV"))
+            .map(|line| line.trim_matches('|').split('|').map(str::trim).collect())
+            .collect();
+        let listed: Vec<(&str, &str)> = rows.iter().map(|row| (row[0], row[1])).collect();
+        let known: Vec<(&str, &str)> =
+            codes::ALL.iter().map(|(code, title)| (code.0, *title)).collect();
+        assert_eq!(listed, known, "docs/log-codes.md and protocol/src/codes.rs differ");
+        for row in rows {
+            assert!(row.len() == 4 && row.iter().all(|cell| !cell.is_empty()), "{row:?}");
+        }
+        let mut numbers: Vec<&str> = known.iter().map(|(code, _)| *code).collect();
+        numbers.sort_unstable();
+        numbers.dedup();
+        assert_eq!(numbers.len(), known.len(), "a code was given twice");
     }
 }

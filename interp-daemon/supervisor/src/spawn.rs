@@ -205,6 +205,12 @@ pub(crate) fn spawn(
 ) -> Result<Spawned, StartError> {
     let program = c_string("python", tenant.python.get().as_str())?;
     let package_dir = c_string("the package directory's path", launch.package_dir.as_str())?;
+    if launch.package_dir.contains(':') {
+        return Err(StartError::os(
+            &launch.package_dir,
+            "a path with a colon cannot be in PYTHONPATH",
+        ));
+    }
     let extension = c_string("the extension's path", launch.extension.as_str())?;
     let home = tenant.home.as_ref().map_or(who.home.as_str(), |h| h.get());
     let home = c_string("home", if home.is_empty() { "/" } else { home })?;

@@ -269,17 +269,15 @@ fn service_launch(settings: &Settings) -> Launch {
         Some(path) => Some(path.get().clone()),
         None => first(&[
             beside.join("../../interp-daemon/python"),
-            beside.join("../lib/vivarium/python"),
+            beside.join("python"),
             "/usr/lib/vivarium/python".into(),
         ]),
     };
     let extension = match &settings.paths.extension {
         Some(path) => Some(path.get().clone()),
-        None => first(&[
-            beside.join("lib_vivarium.so"),
-            beside.join("../lib/vivarium/lib_vivarium.so"),
-            "/usr/lib/vivarium/lib_vivarium.so".into(),
-        ]),
+        None => {
+            first(&[beside.join("lib_vivarium.so"), "/usr/lib/vivarium/lib_vivarium.so".into()])
+        }
     };
     Launch {
         package_dir: package_dir.unwrap_or_default(),

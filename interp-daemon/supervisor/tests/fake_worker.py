@@ -83,6 +83,8 @@ def main():
     if FAKE == "failed":
         control.send(b"\x01" + text("the extension is\nmissing"))
         sys.exit(1)
+    while FAKE == "hang":
+        signal.pause()
     if FAKE == "repair" and not os.path.exists(os.path.join(DIR, "repaired")):
         sys.exit(4)
     if FAKE == "describe":

@@ -5,7 +5,7 @@ mod common;
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixDatagram;
 
-use common::{INSTANCE, Setup, as_root, key, kill, small_region, wait_end};
+use common::{INSTANCE, Setup, as_root, key, kill, small_region, wait_end, wait_until};
 use rustix::process::Signal;
 use vivarium_protocol::PROTOCOL_VERSION;
 use vivarium_protocol::control::{MAX_PACKET, PoolKey, ToChild, ToSupervisor};
@@ -465,4 +465,45 @@ fn started_without_its_descriptors_it_says_so() {
         .unwrap();
     assert!(!output.status.success());
     assert!(String::from_utf8_lossy(&output.stderr).contains("VIV0005: descriptor 3"));
+}
+
+#[test]
+fn nothing_leaks() {
+    let s = one("quiet").start();
+    let mut steady = s.child(1);
+    steady.attach("main", 1);
+    let mut worker = steady.expect_up();
+    let before = s.descriptors();
+    // Another user's descriptors cannot always be looked at; the supervisor's own always can.
+    let in_worker =
+        |pid: i32| std::fs::read_dir(format!("/proc/{pid}/fd")).map(Iterator::count).ok();
+    let worker_before = in_worker(worker.pid);
+    for round in 0..100 {
+        let mut child = s.child(1);
+        child.attach("main", 1);
+        child.expect_up();
+        child.attach("main", 2);
+        child.expect_up();
+        if round % 2 == 0 {
+            child.send(&ToSupervisor::Detach { region: 1 });
+        }
+    }
+    wait_until("descriptors of children are closed", || s.descriptors() == before);
+    let pid = worker.pid;
+    wait_until("descriptors in the worker are closed", || in_worker(pid) == worker_before);
+    for _ in 0..4 {
+        kill(&worker.pidfd);
+        steady.expect_down();
+        worker = loop {
+            match steady.recv() {
+                (ToChild::PoolDown { .. }, _) => {}
+                (ToChild::WorkerUp { region, slot, epoch, pid }, mut fds) => {
+                    break common::Up { region, slot, epoch, pid, pidfd: fds.pop().unwrap() };
+                }
+                other => panic!("{other:?}"),
+            }
+        };
+    }
+    assert_eq!(worker.epoch, 5);
+    wait_until("descriptors of dead workers are closed", || s.descriptors() == before);
 }

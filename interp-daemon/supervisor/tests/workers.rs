@@ -160,6 +160,9 @@ fn a_killed_worker_is_reported_and_replaced() {
     assert_eq!((second.slot, second.epoch), (first.slot, first.epoch + 1));
     assert_ne!(second.pid, first.pid);
     s.log.expect(&["VIV0011", "killed by SIGKILL", "at once"]);
+    // The new one is given the regions that are there.
+    s.log.expect(&[&format!("pid {}] region ", second.pid)]);
+    s.log.expect(&[&format!("pid {}] region ", second.pid)]);
     // The second death in a row waits; when no worker is left meanwhile, the children know that they need not wait.
     kill(&second.pidfd);
     assert_eq!(child.expect_down().2, second.epoch);
@@ -397,4 +400,18 @@ fn output_is_logged_and_bounded() {
             .iter()
             .any(|l| l.contains("[vivarium:notice] [pid ") && l.contains("default/main pid "))
     );
+}
+
+/// Out of the ordinary run because it takes as long as the time-out: `cargo test -p vivariumd -- --ignored`.
+#[test]
+#[ignore = "waits for the start time-out of 30 s"]
+fn a_worker_that_never_is_ready_is_killed() {
+    let mut setup = Setup::new("hang");
+    setup.processes = 1;
+    let s = setup.start();
+    let mut child = s.child(1);
+    child.attach("main", 1);
+    let (_, code, reason, _) = child.expect_pool_down();
+    assert_eq!(code, "VIV0012");
+    assert!(reason.contains("not ready within 30 s"), "{reason}");
 }

@@ -43,11 +43,11 @@ pub(crate) fn utf8<'a>(text: &'a Bound<'_, PyString>) -> PyResult<&'a str> {
 ///
 /// # Errors
 /// `MemoryError`, or what `fill` returns.
-pub(crate) fn bytes_filled_by<'py>(
-    py: Python<'py>,
+pub(crate) fn bytes_filled_by(
+    py: Python<'_>,
     len: usize,
     fill: impl FnOnce(&mut [u8]) -> PyResult<usize>,
-) -> PyResult<Bound<'py, PyBytes>> {
+) -> PyResult<Bound<'_, PyBytes>> {
     let size = ffi::Py_ssize_t::try_from(len)
         .map_err(|_| PyMemoryError::new_err("the request body is too large"))?;
     // SAFETY: attached; NULL asks for a bytes object with room for `size` bytes, whose reference we own on success.

@@ -1,17 +1,14 @@
 //! The module `_vivarium` itself: its functions and types.
 
-use std::sync::Mutex;
-
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use vivarium_protocol::PROTOCOL_VERSION;
 use vivarium_protocol::message::{Call, LogScope, Op, Reply};
 
-use crate::engine::conversation::{Sink, Trouble};
 use crate::engine::control::{self, StartError};
+use crate::engine::conversation::{Sink, Trouble};
 use crate::engine::phases::{self, ERR};
-use crate::engine::tree::Cleanup;
-use crate::engine::{calls, lock, worker_loop};
+use crate::engine::{calls, worker_loop};
 use crate::types::conn::MpConn;
 use crate::types::fields;
 use crate::types::filter::MpFilter;
@@ -27,14 +24,6 @@ impl From<StartError> for PyErr {
     fn from(error: StartError) -> Self {
         PyRuntimeError::new_err(error.to_string())
     }
-}
-
-static AT_END: Mutex<Vec<Cleanup>> = Mutex::new(Vec::new());
-
-/// Registers what is to be called when the worker ends.
-pub(crate) fn at_end(callable: Py<PyAny>, data: Option<Py<PyAny>>) {
-    let data = data.unwrap_or_else(|| Python::attach(|py| py.None()));
-    lock(&AT_END).push(Cleanup { request: None, callable, data });
 }
 
 /// The part of the worker that httpd's threads talk to.
@@ -109,11 +98,7 @@ mod _vivarium {
     /// run_exit_cleanups(): runs what was registered for the worker's end.
     #[pyfunction]
     fn run_exit_cleanups(py: Python<'_>) {
-        loop {
-            let next = lock(&AT_END).pop();
-            let Some(cleanup) = next else { return };
-            phases::run_cleanup(py, &cleanup);
-        }
+        phases::run_at_end(py);
     }
 
     /// register_cleanup(callable[, data]): calls it when the worker ends.
@@ -123,8 +108,16 @@ mod _vivarium {
         if !callable.is_callable() {
             return Err(PyValueError::new_err("first argument must be a callable object"));
         }
-        at_end(callable.clone().unbind(), data);
+        phases::at_end(callable.py(), callable.clone().unbind(), data);
         Ok(())
+    }
+
+    /// main_server(): the main server, asked over the request that this thread runs.
+    #[pyfunction]
+    fn main_server(py: Python<'_>) -> PyResult<Py<MpServer>> {
+        let core = phases::current_core()
+            .ok_or_else(|| PyRuntimeError::new_err("no request is running on this thread"))?;
+        MpServer::of(py, &core, 0)
     }
 
     /// set_dispatcher(object): sets the object whose methods run handlers.

@@ -155,6 +155,12 @@ pub enum Call<'a> {
     Server(u32),
     /// `ap_add_common_vars` and `ap_add_cgi_vars`. Answer: `Ok`; the tables are stale then.
     AddCgiVars,
+    /// In a connection phase: read up to this many bytes (`None`: until the client closes). Answer as `Read`.
+    ConnectionRead(Option<u64>),
+    /// In a connection phase: read a line with its end, at most this many bytes. Answer as `Read`.
+    ConnectionReadLine(Option<u64>),
+    /// In a connection phase: send these bytes (at most 64 KiB) now.
+    ConnectionWrite(#[serde(borrow)] &'a [u8]),
     /// A plain operation of [`Op`] without arguments beyond a number and a text.
     Op {
         /// Which.

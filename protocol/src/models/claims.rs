@@ -93,8 +93,8 @@ fn an_offer_is_claimed_once_or_still_to_be_had() {
 
 /// The end of one conversation and the offer of the next: the late release of the first does not spoil the second.
 ///
-/// Catches: `release` after the `Leave` with a plain store. (With the compare-and-swap either order leaves the word whole:
-/// the rule is belt, the swap is braces.)
+/// Catches: `release` as a plain store, after the `Leave`. With the compare-and-swap either order leaves the new offer
+/// alone.
 #[test]
 fn the_next_offer_survives_the_last_release() {
     check(3, || {
@@ -119,7 +119,7 @@ fn the_next_offer_survives_the_last_release() {
 
 /// A worker dies between bit and word; httpd sets the bit again while another worker looks.
 ///
-/// Catches: `set_ready` as a plain store of the bit alone (a neighbour's bit is lost).
+/// Catches: `set_ready` as a plain store of the bit (a neighbour's bit is lost).
 #[test]
 fn a_lane_whose_bit_died_with_a_worker_is_found_again() {
     check(3, || {

@@ -46,8 +46,8 @@ impl Pool {
     }
 }
 
-/// Catches: no fence in `prepare`; no fence in `someone`; `sleepers` counted after the last look; the bell read after
-/// it; no change of the bell.
+/// Catches: no fence in `prepare`; no fence in `someone`; no change of the bell; the bell read after the last look for
+/// work instead of before it.
 #[test]
 fn no_ring_is_lost() {
     check(3, || {
@@ -61,7 +61,7 @@ fn no_ring_is_lost() {
     });
 }
 
-/// Catches what `no_ring_is_lost` does, and a ringer that rings only when the first sleeper lies down.
+/// Catches: a ringer that does not ring again when it has rung before.
 #[test]
 fn two_offers_reach_two_sleepers() {
     check(2, || {

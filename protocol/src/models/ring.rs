@@ -83,7 +83,7 @@ fn bytes_are_there_before_the_index_and_gone_before_their_place_is_free() {
 
 /// A writer publishes while the reader's last known index is old: both sides' checks hold whatever they see.
 ///
-/// Catches: `available` that counts from the private index only when it looks for lies (a true tail is then refused).
+/// Catches: `>=` for `>` in the check of `available`, or of `space`.
 #[test]
 fn true_indices_are_never_taken_for_lies() {
     check(3, || {

@@ -48,7 +48,7 @@ impl Pair {
     }
 }
 
-/// Catches: no fence in `announce_sleep`; no fence in `needs_wake`; `AcqRel` in place of either `SeqCst`.
+/// Catches: no fence in `announce_sleep`; no fence in `needs_wake`; `AcqRel` for the `SeqCst` of the latter.
 #[test]
 fn no_wake_is_lost() {
     check(3, || {
@@ -66,7 +66,7 @@ fn no_wake_is_lost() {
 
 /// A waker that is late with its store and its system call meets the sleeper's next sleep.
 ///
-/// Catches: no fence in either half; a waker that changes the word and does not wake.
+/// Catches: no fence in `needs_wake`; a waker that changes the word and does not wake.
 #[test]
 fn two_wakers_do_not_take_each_others_wake() {
     check(2, || {

@@ -38,11 +38,6 @@ def leave(req):
     raise SystemExit(3)
 
 
-def whole(req):
-    req.read()
-    return apache.OK
-
-
 def body_then_error(req):
     req.write("written")
     return apache.HTTP_INTERNAL_SERVER_ERROR

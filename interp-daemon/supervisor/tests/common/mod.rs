@@ -7,6 +7,7 @@
 
 mod child;
 
+#[allow(unused_imports)]
 pub use child::{HttpdChild, Up, key, small_region};
 
 use std::io::Read as _;
@@ -61,6 +62,15 @@ pub fn wait_end(pidfd: impl AsFd, what: &str) {
 /// A pidfd of a process that may be gone already (then `None`).
 pub fn watch(pid: i32) -> Option<OwnedFd> {
     pidfd_open(Pid::from_raw(pid).unwrap(), PidfdFlags::empty()).ok()
+}
+
+/// For what no event tells of: looks until it is so.
+pub fn wait_until(what: &str, mut so: impl FnMut() -> bool) {
+    let until = Instant::now() + WATCHDOG;
+    while !so() {
+        assert!(Instant::now() < until, "{what}: in vain");
+        std::thread::sleep(Duration::from_millis(5));
+    }
 }
 
 /// Whether a process still runs.
@@ -404,6 +414,11 @@ impl Supervisor {
         child
     }
 
+    /// How many descriptors the supervisor has open.
+    pub fn descriptors(&self) -> usize {
+        std::fs::read_dir(format!("/proc/{}/fd", self.pid())).unwrap().count()
+    }
+
     pub fn signal(&self, signal: Signal) {
         pidfd_send_signal(&self.pidfd, signal).unwrap();
     }
@@ -423,6 +438,16 @@ impl Drop for Supervisor {
         if std::thread::panicking() {
             eprintln!("log so far:\n{}", self.log.seen.join("\n"));
         }
+        // Two different ones, so that neither can be merged with the other: stop, and do not be patient. That ends the
+        // workers too, whatever they are up to.
+        for signal in [Signal::TERM, Signal::INT] {
+            let _ = pidfd_send_signal(&self.pidfd, signal);
+        }
+        drop(self.channel.take());
+        drop(self.log_writer.take());
+        // Read, so that nobody waits to write.
+        let until = Instant::now() + WATCHDOG;
+        while self.log.next_line(until).is_some() {}
         let _ = self.process.kill();
         let _ = self.process.wait();
     }

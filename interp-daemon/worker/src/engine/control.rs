@@ -7,7 +7,7 @@
 use std::io::Write;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -24,8 +24,6 @@ use crate::ffi;
 
 /// How long running requests have when the supervisor is gone.
 const ORPHAN_GRACE: Duration = Duration::from_secs(30);
-/// How soon threads that may have missed a wake-up are woken again.
-const REWAKE: Duration = Duration::from_millis(20);
 
 /// What the worker's threads share.
 #[derive(Debug)]
@@ -57,7 +55,9 @@ static WORKER: OnceLock<Worker> = OnceLock::new();
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum StartError {
     /// Started by hand.
-    #[error("descriptor {0} is not there ({1}): vivarium.worker is started by vivariumd, not by hand")]
+    #[error(
+        "descriptor {0} is not there ({1}): vivarium.worker is started by vivariumd, not by hand"
+    )]
     Descriptor(i32, rustix::io::Errno),
     /// The environment is not as it should be.
     #[error("environment variable {0} has no valid value")]
@@ -94,8 +94,7 @@ pub(crate) fn set_up(slot: &str, epoch: &str, interpreter: &str) -> Result<(), S
     if WORKER.get().is_some() {
         return Err(StartError::Twice);
     }
-    let inherited =
-        |n| ffi::inherited_fd(n).map_err(|errno| StartError::Descriptor(n, errno));
+    let inherited = |n| ffi::inherited_fd(n).map_err(|errno| StartError::Descriptor(n, errno));
     let control = inherited(WORKER_CONTROL_FD)?;
     let page = inherited(WORKER_PAGE_FD)?;
     let page = PoolPage::open(page.as_fd())?;
@@ -181,28 +180,21 @@ impl Worker {
     }
 
     fn serve_control(&self) {
-        let mut lingering: Vec<Weak<Entry>> = Vec::new();
         let mut listening = true;
         loop {
-            lingering.retain(|entry| entry.upgrade().is_some_and(|e| {
-                e.wake_all();
-                true
-            }));
             let deadline = lock(&self.news).deadline;
             let left = deadline.map(|d| d.saturating_duration_since(Instant::now()));
             if left.is_some_and(|l| l.is_zero()) {
                 complain("the worker did not finish its requests in time and ends without them");
                 ffi::exit_now(1);
             }
-            let wait = if lingering.is_empty() { left } else { Some(REWAKE.min(left.unwrap_or(REWAKE))) };
             if !listening {
-                std::thread::sleep(wait.unwrap_or(ORPHAN_GRACE));
+                std::thread::sleep(left.unwrap_or(ORPHAN_GRACE));
                 continue;
             }
-            let timeout = wait.map(|w| Timespec {
-                tv_sec: i64::try_from(w.as_secs()).unwrap_or(i64::MAX),
-                // Rounded up, so that the deadline has passed after it.
-                tv_nsec: i64::from(w.subsec_nanos()),
+            let timeout = left.map(|l| Timespec {
+                tv_sec: i64::try_from(l.as_secs()).unwrap_or(i64::MAX),
+                tv_nsec: i64::from(l.subsec_nanos()),
             });
             let mut polled = [PollFd::new(&self.control, PollFlags::IN)];
             match poll(&mut polled, timeout.as_ref()) {
@@ -211,7 +203,7 @@ impl Worker {
                 Err(errno) => complain(&format!("poll: {errno}")),
             }
             match seqpacket::recv::<ToWorker>(&self.control, true) {
-                Ok((message, fds)) => self.handle(message, fds, &mut lingering),
+                Ok((message, fds)) => self.handle(message, fds),
                 Err(error) if error.would_block() => {}
                 Err(PacketError::Codec(error)) => {
                     complain(&format!("{}: from the supervisor: {error}", codes::BAD_PACKET));
@@ -225,7 +217,7 @@ impl Worker {
         }
     }
 
-    fn handle(&self, message: ToWorker, fds: Vec<OwnedFd>, lingering: &mut Vec<Weak<Entry>>) {
+    fn handle(&self, message: ToWorker, fds: Vec<OwnedFd>) {
         match message {
             ToWorker::Region { region: number } => {
                 let mut fds = fds.into_iter();
@@ -238,25 +230,27 @@ impl Worker {
                         self.regions.add(Arc::new(Entry::new(number, region, fds.next())));
                         self.page.ring_all();
                     }
-                    Err(error) => complain(&format!("{}: a region cannot be used: {error}", codes::BAD_PACKET)),
+                    Err(error) => complain(&format!(
+                        "{}: a region cannot be used: {error}",
+                        codes::BAD_PACKET
+                    )),
                 }
             }
             ToWorker::RegionGone { region: number } => {
                 if let Some(entry) = self.regions.remove(number) {
-                    self.end_region(&entry, lingering);
+                    self.end_region(&entry);
                 }
             }
             ToWorker::Stop { grace_ms } => self.stop(Duration::from_millis(grace_ms.into())),
         }
     }
 
-    fn end_region(&self, entry: &Arc<Entry>, lingering: &mut Vec<Weak<Entry>>) {
+    fn end_region(&self, entry: &Entry) {
         // A tree with a conversation under way is ended by the thread that runs it.
         let orphans: Vec<_> = entry.end().into_iter().filter(|t| t.is_over()).collect();
         if !orphans.is_empty() {
             lock(&self.news).orphans.extend(orphans);
             self.bell.notify_all();
         }
-        lingering.push(Arc::downgrade(entry));
     }
 }

@@ -69,9 +69,7 @@ impl From<Trouble> for PyErr {
     fn from(trouble: Trouble) -> Self {
         let text = trouble.to_string();
         match trouble {
-            Trouble::Gone => {
-                PyOSError::new_err((Errno::CONNRESET.raw_os_error(), text))
-            }
+            Trouble::Gone => PyOSError::new_err((Errno::CONNRESET.raw_os_error(), text)),
             Trouble::Broken(_) => PyOSError::new_err((Errno::PROTO.raw_os_error(), text)),
             Trouble::Over => PyRuntimeError::new_err(text),
             Trouble::TooLong(_) => pyo3::exceptions::PyValueError::new_err(text),
@@ -228,20 +226,9 @@ impl Conversation {
         let io = guard.as_mut().ok_or(Trouble::Over)?;
         let done = f(io);
         if matches!(done, Err(Trouble::Gone | Trouble::Broken(_))) {
-            self.drop_lane(guard.take(), &done);
+            drop_lane(guard.take(), &done);
         }
         done
-    }
-
-    /// The conversation is over in the middle. A living httpd is told: it would wait for ever.
-    fn drop_lane<T>(&self, io: Option<Io>, done: &Result<T, Trouble>) {
-        let (Some(mut io), Err(trouble)) = (io, done) else { return };
-        if matches!(trouble, Trouble::Broken(_)) {
-            super::control::complain(&format!("a conversation was given up: {trouble}"));
-            if stage_leave(&mut io, 1, &FAILED, 0).unwrap_or(false) {
-                io.channel.leave(me());
-            }
-        }
     }
 
     /// Reads the conversation's first frame: an `Enter` at depth 1.
@@ -448,14 +435,13 @@ impl Conversation {
         io.channel.publish();
         io.channel.wake();
         let region = Arc::clone(self.entry.region());
+        let word = region.guest_word(self.lane);
+        let there = || WhileThere(&self.entry).check().map_err(|Gone| Trouble::Gone);
         loop {
-            if WhileThere(&self.entry).check().is_err() {
-                return Err(Trouble::Gone);
-            }
-            let word = region.guest_word(self.lane);
-            let waited = futex::wait(word, SleepFor::Room, Patience::default(), || {
-                stage_leave(io, 1, leave, rid)
-            })?;
+            there()?;
+            let staged = || stage_leave(io, 1, leave, rid);
+            let patience = Patience::default();
+            let waited = futex::wait_watching(word, SleepFor::Room, patience, staged, there)?;
             if waited == Waited::Ready {
                 return Ok(());
             }
@@ -465,6 +451,17 @@ impl Conversation {
 
 /// What is sent for a level that could not be run.
 pub(crate) const FAILED: Leave = Leave { result: 500, keep: false, cleanups: false };
+
+/// The conversation is over in the middle. A living httpd is told: it would wait for ever.
+fn drop_lane<T>(io: Option<Io>, done: &Result<T, Trouble>) {
+    let (Some(mut io), Err(trouble)) = (io, done) else { return };
+    if matches!(trouble, Trouble::Broken(_)) {
+        super::control::complain(&format!("a conversation was given up: {trouble}"));
+        if stage_leave(&mut io, 1, &FAILED, 0).unwrap_or(false) {
+            io.channel.leave(me());
+        }
+    }
+}
 
 fn stage_leave(io: &mut Io, depth: u16, leave: &Leave, rid: u32) -> Result<bool, Trouble> {
     let mut bytes = Buffer::take();

@@ -18,10 +18,11 @@ use super::buffers::Buffer;
 use super::calls;
 use super::conversation::{Conversation, Level, Trouble};
 use super::lock;
-use super::state::Snap;
+use super::state::{Core, Snap};
 use super::tree::{Cleanup, Tree};
 use crate::types::conn::MpConn;
 use crate::types::filter::MpFilter;
+use crate::types::hlist::MpHlist;
 use crate::types::request::MpRequest;
 use crate::types::{streams, text};
 
@@ -29,8 +30,8 @@ use crate::types::{streams, text};
 pub(crate) const ERR: u8 = 3;
 /// What a phase that could not be run returns.
 const SERVER_ERROR: i32 = 500;
-/// The most handler tuples that are kept ready.
-const MAX_TUPLES: usize = 1024;
+/// The most handler lists that are kept ready.
+const MAX_LISTS: usize = 1024;
 
 /// The bound methods of the dispatcher.
 #[derive(Debug)]
@@ -65,10 +66,29 @@ fn dispatcher(py: Python<'_>) -> PyResult<&Dispatcher> {
     DISPATCHER.get(py).ok_or_else(|| PyRuntimeError::new_err("no dispatcher has been set"))
 }
 
+/// What is to be called when the worker ends.
+static AT_END: Mutex<Vec<Cleanup>> = Mutex::new(Vec::new());
+
+/// Registers what is to be called when the worker ends.
+pub(crate) fn at_end(py: Python<'_>, callable: Py<PyAny>, data: Option<Py<PyAny>>) {
+    let data = data.unwrap_or_else(|| py.None());
+    lock(&AT_END).push(Cleanup { request: None, callable, data });
+}
+
+/// Runs what was registered for the worker's end, the last one first.
+pub(crate) fn run_at_end(py: Python<'_>) {
+    loop {
+        let next = lock(&AT_END).pop();
+        let Some(cleanup) = next else { return };
+        run_cleanup(py, &cleanup);
+    }
+}
+
 /// What a thread runs at the moment.
 #[derive(Debug)]
 struct Current {
     conversation: Arc<Conversation>,
+    tree: Arc<Tree>,
     rid: u32,
     request: Option<Py<MpRequest>>,
 }
@@ -80,6 +100,12 @@ thread_local! {
 /// The conversation that this thread runs a phase of, and the request that was entered.
 pub(crate) fn current() -> Option<(Arc<Conversation>, u32)> {
     CURRENT.with(|c| c.borrow().last().map(|c| (Arc::clone(&c.conversation), c.rid)))
+}
+
+/// Somebody to ask over the conversation that this thread runs.
+pub(crate) fn current_core() -> Option<Arc<Core>> {
+    let place = CURRENT.with(|c| c.borrow().last().map(|c| (c.rid, Arc::clone(&c.tree))));
+    place.map(|(rid, tree)| Arc::new(Core::new(rid, tree)))
 }
 
 /// The request that this thread runs a phase of.
@@ -139,9 +165,8 @@ pub(crate) fn enter(
     };
     let outermost = header.depth == 1;
     let same = conversation.level_tree(enter.tree);
-    let tree = same
-        .or_else(|| entry.tree(enter.tree))
-        .unwrap_or_else(|| Arc::new(Tree::new(enter.tree)));
+    let tree =
+        same.or_else(|| entry.tree(enter.tree)).unwrap_or_else(|| Arc::new(Tree::new(enter.tree)));
     let sync = enter.flags & ENTER_SYNC_WRITES != 0;
     let filter = enter.filter.map(|f| f.id);
     conversation.push(Level { rid: header.rid, sync, filter, tree: Arc::clone(&tree) })?;
@@ -210,8 +235,8 @@ fn run(
     }
     let rid = header.rid;
     let begin = |request: Option<Py<MpRequest>>| {
-        let conversation = Arc::clone(conversation);
-        CURRENT.with(|c| c.borrow_mut().push(Current { conversation, rid, request }));
+        let (conversation, tree) = (Arc::clone(conversation), Arc::clone(tree));
+        CURRENT.with(|c| c.borrow_mut().push(Current { conversation, tree, rid, request }));
     };
     let debug = enter.flags & ENTER_DEBUG != 0;
     let handlers = handler_list(py, &enter.handlers)?;
@@ -223,10 +248,11 @@ fn run(
         Phase::Connection => {
             begin(None);
             let connection = MpConn::of(py, tree)?;
-            connection.get().set_hlist(py, Some(&handlers))?;
+            let walk = Py::new(py, MpHlist::new(handlers.clone().unbind()))?;
+            connection.get().set_hlist(Some(walk));
             let args = (connection.clone_ref(py), handlers, debug);
             let result = dispatcher(py)?.connection.call1(py, args);
-            connection.get().set_hlist(py, None)?;
+            connection.get().set_hlist(None);
             number(result?.bind(py))?
         }
         Phase::Cleanup => {
@@ -276,9 +302,6 @@ fn run(
                 state.phase = Some(phase.directive());
                 state.extension = enter.extension.map(Into::into);
             }
-            for handler in tree.added(py, rid, phase.directive()) {
-                handlers.append(handler)?;
-            }
             begin(Some(object.clone_ref(py)));
             call_handlers(py, &object, phase, handlers, debug)?
         }
@@ -294,9 +317,14 @@ fn call_handlers(
     handlers: Bound<'_, PyList>,
     debug: bool,
 ) -> PyResult<i32> {
-    let before = object.get().begin_handlers(py, &handlers)?;
-    let result =
-        dispatcher(py)?.handler.call1(py, (object, phase.directive(), handlers, debug));
+    if let Some(added) = object.get().added(py, phase.directive()) {
+        for handler in added.bind(py) {
+            handlers.append(handler)?;
+        }
+    }
+    let before = object.get().begin_handlers(&handlers);
+    let args = (object, phase.directive(), handlers, debug);
+    let result = dispatcher(py)?.handler.call1(py, args);
     object.get().end_handlers(before);
     number(result?.bind(py))
 }
@@ -307,44 +335,42 @@ fn number(result: &Bound<'_, PyAny>) -> PyResult<i32> {
     })
 }
 
-static TUPLES: Mutex<Option<HashMap<Box<[u8]>, Py<PyTuple>>>> = Mutex::new(None);
+/// Handler lists by their encoded form.
+type Lists = HashMap<Box<[u8]>, Py<PyTuple>>;
 
-/// `[(name, directory, silent, is_location), ...]`; the tuples are made once for each handler.
-fn handler_list<'py>(
-    py: Python<'py>,
-    handlers: &[HandlerRef<'_>],
-) -> PyResult<Bound<'py, PyList>> {
-    let list = PyList::empty(py);
+static LISTS: Mutex<Option<Lists>> = Mutex::new(None);
+
+/// `[(name, directory, silent, is_location), ...]`: a new list every time, with the same tuples for the same handlers.
+fn handler_list<'py>(py: Python<'py>, handlers: &[HandlerRef<'_>]) -> PyResult<Bound<'py, PyList>> {
     let mut key = Buffer::take();
     for handler in handlers {
-        key.clear();
-        key.push(u8::from(handler.silent) | u8::from(handler.is_location) << 1);
-        if let Some(directory) = handler.directory {
-            key.push(1);
-            key.extend_from_slice(&(directory.len() as u32).to_le_bytes());
-            key.extend_from_slice(directory);
-        }
-        key.extend_from_slice(handler.name);
-        let known = lock(&TUPLES)
-            .as_ref()
-            .and_then(|map| map.get(key.as_slice()).map(|tuple| tuple.clone_ref(py)));
-        if let Some(tuple) = known {
-            list.append(tuple)?;
-            continue;
-        }
-        let tuple = (
-            text::to_py(py, handler.name),
-            handler.directory.map(|d| text::to_py(py, d)),
-            handler.silent,
-            handler.is_location,
-        )
-            .into_pyobject(py)?;
-        list.append(&tuple)?;
-        let mut tuples = lock(&TUPLES);
-        let map = tuples.get_or_insert_with(HashMap::new);
-        if map.len() < MAX_TUPLES {
-            map.insert(key.as_slice().into(), tuple.unbind());
+        key.push(
+            u8::from(handler.silent)
+                | u8::from(handler.is_location) << 1
+                | u8::from(handler.directory.is_some()) << 2,
+        );
+        for part in [handler.directory.unwrap_or_default(), handler.name] {
+            key.extend_from_slice(&(part.len() as u32).to_le_bytes());
+            key.extend_from_slice(part);
         }
     }
-    Ok(list)
+    let known = lock(&LISTS)
+        .as_ref()
+        .and_then(|map| map.get(key.as_slice()).map(|list| list.clone_ref(py)));
+    if let Some(list) = known {
+        return Ok(list.bind(py).to_list());
+    }
+    let items = handlers.iter().map(|handler| {
+        let name = text::to_py(py, handler.name);
+        let directory = handler.directory.map(|d| text::to_py(py, d));
+        (name, directory, handler.silent, handler.is_location).into_pyobject(py)
+    });
+    let list = PyTuple::new(py, items.collect::<PyResult<Vec<_>>>()?)?;
+    let mut lists = lock(&LISTS);
+    let map = lists.get_or_insert_with(HashMap::new);
+    if map.len() < MAX_LISTS {
+        map.insert(key.as_slice().into(), list.clone().unbind());
+    }
+    drop(lists);
+    Ok(list.to_list())
 }

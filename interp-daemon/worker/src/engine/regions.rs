@@ -74,15 +74,10 @@ impl Entry {
     pub(crate) fn end(&self) -> Vec<Arc<Tree>> {
         self.gone.store(true, Ordering::Release);
         lock(&self.socket).take();
-        self.wake_all();
-        lock(&self.trees).drain().map(|(_, tree)| tree).collect()
-    }
-
-    /// Wakes every thread that waits in the region.
-    pub(crate) fn wake_all(&self) {
         for lane in 0..self.region.geometry().lanes {
             futex::wake_always(self.region.guest_word(lane));
         }
+        lock(&self.trees).drain().map(|(_, tree)| tree).collect()
     }
 
     /// The tree of this number, if its objects are kept here.
@@ -137,10 +132,7 @@ impl Regions {
     pub(crate) fn take(&self, me: Owner, start: usize) -> Option<(Arc<Entry>, u32)> {
         let list = self.read();
         let (before, after) = list.split_at(if list.is_empty() { 0 } else { start % list.len() });
-        after
-            .iter()
-            .chain(before)
-            .find_map(|e| e.region.take(me).map(|lane| (Arc::clone(e), lane)))
+        after.iter().chain(before).find_map(|e| e.region.take(me).map(|lane| (Arc::clone(e), lane)))
     }
 
     /// Whether any lane may be offered to this worker.

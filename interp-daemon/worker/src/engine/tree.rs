@@ -26,17 +26,6 @@ pub(crate) struct Cleanup {
     pub(crate) data: Py<PyAny>,
 }
 
-/// A handler that Python has added to a phase.
-#[derive(Debug)]
-pub(crate) struct Added {
-    /// The request that it was added to.
-    pub(crate) rid: u32,
-    /// The directive name of the phase.
-    pub(crate) phase: &'static str,
-    /// `(name, directory, silent, is_location)`.
-    pub(crate) handler: Py<PyAny>,
-}
-
 #[derive(Debug)]
 struct Member {
     core: Arc<Core>,
@@ -52,7 +41,6 @@ struct Inner {
     connection_snap: Option<Snap>,
     filters: Vec<(u32, Py<MpFilter>)>,
     cleanups: Vec<Cleanup>,
-    added: Vec<Added>,
     /// Something of this worker stays behind in httpd that may need the tree's objects again.
     registered: bool,
 }
@@ -223,18 +211,6 @@ impl Tree {
         }
     }
 
-    /// Keeps a handler that was added to a phase.
-    pub(crate) fn add_handler(&self, added: Added) {
-        lock(&self.inner).added.push(added);
-    }
-
-    /// The handlers that were added to a phase of a request, in order.
-    pub(crate) fn added(&self, py: Python<'_>, rid: u32, phase: &str) -> Vec<Py<PyAny>> {
-        let inner = lock(&self.inner);
-        let of_phase = inner.added.iter().filter(|a| a.rid == rid && a.phase == phase);
-        of_phase.map(|a| a.handler.clone_ref(py)).collect()
-    }
-
     /// Notes that the tree's objects will be needed again.
     pub(crate) fn register(&self) {
         lock(&self.inner).registered = true;
@@ -244,7 +220,7 @@ impl Tree {
     pub(crate) fn registered(&self) -> (bool, bool) {
         let inner = lock(&self.inner);
         let cleanups = !inner.cleanups.is_empty();
-        (cleanups, cleanups || inner.registered || !inner.added.is_empty())
+        (cleanups, cleanups || inner.registered)
     }
 
     /// httpd did something for the tree that may have changed everything.

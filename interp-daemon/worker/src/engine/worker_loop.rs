@@ -26,8 +26,7 @@ pub(crate) fn serve(py: Python<'_>) {
     while !worker.is_stopping() {
         turn = turn.wrapping_add(1);
         let claimed = worker.regions.take(worker.me, turn);
-        let Some((entry, lane)) = claimed.or_else(|| py.detach(|| wait(worker, turn, busy)))
-        else {
+        let Some((entry, lane)) = claimed.or_else(|| py.detach(|| wait(worker, turn, busy))) else {
             return;
         };
         converse(py, entry, lane);
@@ -48,15 +47,30 @@ fn wait(worker: &Worker, turn: usize, busy: bool) -> Option<(Arc<Entry>, u32)> {
             }
         }
     }
+    let slot = worker.me.slot;
     while !worker.is_stopping() {
-        worker.page.sleep(worker.me.slot, NAP, || {
-            worker.is_stopping() || worker.regions.any_ready(worker.me.slot)
-        });
+        worker.page.sleep(slot, NAP, || worker.is_stopping() || worker.regions.any_ready(slot));
+        if worker.is_stopping() {
+            break;
+        }
         if let Some(found) = worker.regions.take(worker.me, turn) {
+            // A wake is for one thread: if there is more to do than this, wake the next one.
+            if worker.regions.any_ready(slot) {
+                ring(worker);
+            }
             return Some(found);
         }
     }
+    // What we were woken for is somebody else's now.
+    ring(worker);
     None
+}
+
+/// Wakes another idle thread: one of this worker, which may take any lane that we may take, else any.
+fn ring(worker: &Worker) {
+    if !worker.page.ring(Some(worker.me.slot)) {
+        worker.page.ring(None);
+    }
 }
 
 fn converse(py: Python<'_>, entry: Arc<Entry>, lane: u32) {

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use pyo3::exceptions::{PyAttributeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::{PyList, PyString};
+use pyo3::types::{PyBytes, PyString};
 use vivarium_protocol::codec;
 use vivarium_protocol::frame::NO_RID;
 use vivarium_protocol::message::{Call, Change, ConnectionInfo, LogScope, Reply, TableId};
@@ -15,11 +15,14 @@ use super::hlist::MpHlist;
 use super::server::MpServer;
 use super::table::MpTable;
 use super::text;
-use crate::engine::conversation::Trouble;
+use crate::engine::conversation::{Sink, Trouble};
 use crate::engine::phases::ERR;
 use crate::engine::state::Core;
 use crate::engine::tree::Tree;
 use crate::engine::{calls, lock};
+
+/// One call sends at most this much.
+const CHUNK: usize = 64 << 10;
 
 /// `mp_conn`
 #[pyclass(name = "mp_conn", frozen, weakref)]
@@ -28,6 +31,7 @@ pub(crate) struct MpConn {
     core: Arc<Core>,
     info: Mutex<Arc<ConnectionInfo>>,
     notes: Py<MpTable>,
+    /// The handlers of a connection phase.
     hlist: Mutex<Option<Py<MpHlist>>>,
 }
 
@@ -54,8 +58,7 @@ impl MpConn {
                 other => return Err(calls::unexpected(&other)),
             },
         };
-        let notes =
-            MpTable::live_with(Arc::clone(&core), TableId::ConnectionNotes, &info.notes)?;
+        let notes = MpTable::live_with(Arc::clone(&core), TableId::ConnectionNotes, &info.notes)?;
         let made = Self {
             core: Arc::clone(&core),
             info: Mutex::new(Arc::new(info)),
@@ -67,13 +70,9 @@ impl MpConn {
     }
 
     /// Sets the handlers of a connection phase, or none.
-    pub(crate) fn set_hlist(&self, py: Python<'_>, list: Option<&Bound<'_, PyList>>) -> PyResult<()> {
-        let made = list
-            .map(|list| Py::new(py, MpHlist::new(list.clone().unbind())))
-            .transpose()?;
-        let before = std::mem::replace(&mut *lock(&self.hlist), made);
+    pub(crate) fn set_hlist(&self, value: Option<Py<MpHlist>>) {
+        let before = std::mem::replace(&mut *lock(&self.hlist), value);
         drop(before);
-        Ok(())
     }
 
     fn info(&self) -> Arc<ConnectionInfo> {
@@ -211,21 +210,42 @@ impl MpConn {
         let list = lock(&self.hlist).as_ref().map(|l| l.clone_ref(py));
         list.ok_or_else(|| PyAttributeError::new_err("hlist: no connection handler is running"))
     }
+
+    /// In a connection handler: reads up to n bytes, or until the client closes the connection.
+    #[pyo3(signature = (n=-1, /))]
+    fn read<'py>(&self, py: Python<'py>, n: i64) -> PyResult<Bound<'py, PyBytes>> {
+        self.input(py, &Call::ConnectionRead(u64::try_from(n).ok()))
+    }
+
+    /// In a connection handler: reads a line with its end, at most n bytes of it.
+    #[pyo3(signature = (n=-1, /))]
+    fn readline<'py>(&self, py: Python<'py>, n: i64) -> PyResult<Bound<'py, PyBytes>> {
+        self.input(py, &Call::ConnectionReadLine(u64::try_from(n).ok()))
+    }
+
+    /// In a connection handler: sends text (as UTF-8) or bytes now.
+    fn write(&self, py: Python<'_>, data: &Bound<'_, PyAny>) -> PyResult<()> {
+        text::with_body(data, |bytes| {
+            for chunk in bytes.chunks(CHUNK) {
+                calls::ask(py, &self.core, &Call::ConnectionWrite(chunk))?.done()?;
+            }
+            Ok(())
+        })
+    }
 }
 
 impl MpConn {
+    fn input<'py>(&self, py: Python<'py>, call: &Call<'_>) -> PyResult<Bound<'py, PyBytes>> {
+        let mut data = Vec::new();
+        calls::ask_into(py, &self.core, call, Sink::Growing(&mut data))?.done()?;
+        Ok(PyBytes::new(py, &data))
+    }
+
     fn deprecated(&self, py: Python<'_>, old: &str, new: &str) {
         let line = format!("{old} is deprecated in 2.4, use {new} or req.useragent_{}", &new[7..]);
         if let Ok(conversation) = self.core.tree().conversation() {
             // A warning that cannot be written does not keep the value from being read.
-            let _ = calls::log(
-                py,
-                &conversation,
-                None,
-                LogScope::Connection,
-                4,
-                line.as_bytes(),
-            );
+            let _ = calls::log(py, &conversation, None, LogScope::Connection, 4, line.as_bytes());
         }
     }
 }

@@ -111,11 +111,7 @@ pub(crate) fn refresh(py: Python<'_>, core: &Core, field: Field) -> PyResult<()>
     Ok(())
 }
 
-fn scalar_to_py<'py>(
-    py: Python<'py>,
-    row: &Row,
-    value: &Value<'_>,
-) -> PyResult<Bound<'py, PyAny>> {
+fn scalar_to_py<'py>(py: Python<'py>, row: &Row, value: &Value<'_>) -> PyResult<Bound<'py, PyAny>> {
     Ok(match (value, row.kind) {
         (Value::Int(micros), Type::Seconds) => {
             #[allow(clippy::cast_precision_loss)]
@@ -179,4 +175,3 @@ pub(crate) fn set_local(core: &Core, field: Field, value: Owned) {
     state.content_type_set |= field == Field::ContentType;
     state.keep(field, value);
 }
-

@@ -10,10 +10,10 @@ use vivarium_protocol::message::{Call, FilterRef, HandlerRef, Reply};
 
 use super::request::MpRequest;
 use super::text;
+use crate::engine::calls;
 use crate::engine::conversation::{Conversation, Sink};
 use crate::engine::lock;
 use crate::engine::state::Core;
-use crate::engine::{calls, gate};
 
 /// How much `readline` asks for at a time.
 const LINE_CHUNK: u64 = 8 << 10;
@@ -69,21 +69,30 @@ impl MpFilter {
     fn with<T>(
         &self,
         py: Python<'_>,
-        f: impl FnOnce(&Arc<Conversation>, gate::Inside<'_>) -> PyResult<T>,
+        f: impl FnOnce(&Arc<Conversation>) -> PyResult<T>,
     ) -> PyResult<T> {
         if lock(&self.state).closed {
             return Err(PyValueError::new_err("I/O operation on closed filter"));
         }
+        self.running(py, f)
+    }
+
+    /// The same for what may be done to a closed filter too.
+    fn running<T>(
+        &self,
+        py: Python<'_>,
+        f: impl FnOnce(&Arc<Conversation>) -> PyResult<T>,
+    ) -> PyResult<T> {
         let conversation = self.core.tree().conversation()?;
-        let inside = conversation.enter(py);
+        let _inside = conversation.enter(py);
         if conversation.level().and_then(|l| l.filter) != Some(self.id) {
             return Err(PyRuntimeError::new_err("the filter is not running"));
         }
-        f(&conversation, inside)
+        f(&conversation)
     }
 
     fn ask(&self, py: Python<'_>, call: &Call<'_>) -> PyResult<()> {
-        self.with(py, |_, _inside| calls::ask(py, &self.core, call)?.done())
+        self.with(py, |_| calls::ask(py, &self.core, call)?.done())
     }
 
     /// Reads more: `None` at the end of the stream, else how many bytes came (0: nothing now).
@@ -92,9 +101,8 @@ impl MpFilter {
             return Ok(None);
         }
         let call = Call::FilterRead(want);
-        let answer = self.with(py, |_, _inside| {
-            calls::ask_into(py, &self.core, &call, Sink::Growing(to))
-        })?;
+        let answer =
+            self.with(py, |_| calls::ask_into(py, &self.core, &call, Sink::Growing(to)))?;
         match answer.reply()? {
             Reply::Int(n) => Ok(u64::try_from(n).ok()),
             Reply::None => {
@@ -164,7 +172,7 @@ impl MpFilter {
     /// F.write(s): passes text (as UTF-8) or bytes on.
     fn write(&self, py: Python<'_>, data: &Bound<'_, PyAny>) -> PyResult<()> {
         text::with_body(data, |bytes| {
-            self.with(py, |conversation, _inside| {
+            self.with(py, |conversation| {
                 for chunk in bytes.chunks(CHUNK) {
                     let wake = chunk.len() == CHUNK;
                     conversation.body(py, &self.core, chunk, BODY_FILTER, wake)?;
@@ -196,7 +204,7 @@ impl MpFilter {
 
     /// F.disable(): takes the filter out of the chain.
     fn disable(&self, py: Python<'_>) -> PyResult<()> {
-        self.ask(py, &Call::FilterDisable)
+        self.running(py, |_| calls::ask(py, &self.core, &Call::FilterDisable)?.done())
     }
 
     #[getter]

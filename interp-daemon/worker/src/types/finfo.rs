@@ -93,7 +93,8 @@ impl MpFinfo {
     /// # Errors
     /// `TypeError` for values of other types.
     pub(crate) fn of_values(values: &[Bound<'_, PyAny>]) -> PyResult<Self> {
-        let number = |i: usize| values.get(i).map_or(Ok(None), |v| v.extract::<Option<i64>>());
+        let number =
+            |i: usize| values.get(i).map_or(Ok(None), PyAnyMethods::extract::<Option<i64>>);
         let name = |i: usize| -> PyResult<Option<String>> {
             match values.get(i).filter(|v| !v.is_none()) {
                 Some(value) => text::opt_str_argument(i, value),

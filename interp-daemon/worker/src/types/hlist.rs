@@ -32,11 +32,6 @@ impl MpHlist {
         *lock(&self.at) = found.unwrap_or(list.len());
     }
 
-    /// The list.
-    pub(crate) fn list(&self) -> &Py<PyList> {
-        &self.list
-    }
-
     fn part<'py>(&self, py: Python<'py>, n: usize) -> PyResult<Bound<'py, PyAny>> {
         let at = *lock(&self.at);
         match self.list.bind(py).get_item(at) {

@@ -1,11 +1,12 @@
 //! `mp_request`: what a handler gets. The scalar attributes are in [`super::fields`], reading and writing in
 //! [`super::request_io`], the rest of the methods' work in [`super::request_methods`].
 
+use std::hash::Hasher;
 use std::sync::{Arc, Mutex};
 
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyList, PyString};
+use pyo3::types::{PyBytes, PyList, PyString, PyTuple};
 use vivarium_protocol::message::{Call, TableId};
 
 use super::conn::MpConn;
@@ -21,9 +22,19 @@ use crate::engine::{calls, control, lock};
 #[derive(Debug, Default)]
 struct Held {
     tables: [Option<Py<MpTable>>; 7],
-    hlist: Option<Py<MpHlist>>,
+    /// The handlers of the phase that runs.
+    running: Running,
+    /// Handlers that were added, a list for each phase: `(name, directory, silent, is_location)`.
+    added: Vec<(&'static str, Py<PyList>)>,
     connection: Option<Py<MpConn>>,
     server: Option<Py<MpServer>>,
+}
+
+/// The handlers of a phase that runs: the list, and its walker once somebody has looked at it.
+#[derive(Debug, Default)]
+pub(crate) struct Running {
+    list: Option<Py<PyList>>,
+    walk: Option<Py<MpHlist>>,
 }
 
 /// `mp_request`
@@ -45,25 +56,42 @@ impl MpRequest {
         &self.core
     }
 
-    /// Sets the handlers of the phase that begins; returns those of the one around it.
-    pub(crate) fn begin_handlers(
+    /// Appends a handler to those that were added to a phase.
+    pub(crate) fn add(
         &self,
         py: Python<'_>,
-        list: &Bound<'_, PyList>,
-    ) -> PyResult<Option<Py<MpHlist>>> {
-        let made = Py::new(py, MpHlist::new(list.clone().unbind()))?;
-        Ok(lock(&self.held).hlist.replace(made))
+        phase: &'static str,
+        handler: Bound<'_, PyAny>,
+    ) -> PyResult<()> {
+        if let Some(list) = self.added(py, phase) {
+            return list.bind(py).append(handler);
+        }
+        let made = PyList::new(py, [handler])?.unbind();
+        lock(&self.held).added.push((phase, made));
+        Ok(())
+    }
+
+    /// The handlers that were added to a phase.
+    pub(crate) fn added(&self, py: Python<'_>, phase: &str) -> Option<Py<PyList>> {
+        let held = lock(&self.held);
+        held.added.iter().find(|(p, _)| *p == phase).map(|(_, list)| list.clone_ref(py))
+    }
+
+    /// Sets the handlers of the phase that begins; returns those of the one around it.
+    pub(crate) fn begin_handlers(&self, list: &Bound<'_, PyList>) -> Running {
+        let running = Running { list: Some(list.clone().unbind()), walk: None };
+        std::mem::replace(&mut lock(&self.held).running, running)
     }
 
     /// Sets the handlers back after a phase.
-    pub(crate) fn end_handlers(&self, before: Option<Py<MpHlist>>) {
-        let ended = std::mem::replace(&mut lock(&self.held).hlist, before);
+    pub(crate) fn end_handlers(&self, before: Running) {
+        let ended = std::mem::replace(&mut lock(&self.held).running, before);
         drop(ended);
     }
 
-    /// The handlers of the phase that runs.
-    pub(crate) fn handlers(&self, py: Python<'_>) -> Option<Py<MpHlist>> {
-        lock(&self.held).hlist.as_ref().map(|h| h.clone_ref(py))
+    /// The list of handlers that runs.
+    pub(crate) fn running(&self, py: Python<'_>) -> Option<Py<PyList>> {
+        lock(&self.held).running.list.as_ref().map(|list| list.clone_ref(py))
     }
 
     /// One of the request's tables.
@@ -218,15 +246,36 @@ impl MpRequest {
 
     /// The handler that runs and those that follow.
     #[getter]
-    fn hlist(&self, py: Python<'_>) -> Option<Py<MpHlist>> {
-        self.handlers(py)
+    fn hlist(&self, py: Python<'_>) -> PyResult<Option<Py<MpHlist>>> {
+        let list = {
+            let held = lock(&self.held);
+            if let Some(walk) = &held.running.walk {
+                return Ok(Some(walk.clone_ref(py)));
+            }
+            held.running.list.as_ref().map(|list| list.clone_ref(py))
+        };
+        let Some(list) = list else { return Ok(None) };
+        let made = Py::new(py, MpHlist::new(list))?;
+        Ok(Some(lock(&self.held).running.walk.get_or_insert(made).clone_ref(py)))
     }
 
     /// For the dispatcher: which handler of the list runs now; `None` after the last one.
-    fn _set_hlist(&self, py: Python<'_>, handler: &Bound<'_, PyAny>) {
-        if let Some(list) = self.handlers(py) {
-            list.get().go_to(py, handler);
+    fn _set_hlist(&self, py: Python<'_>, handler: &Bound<'_, PyAny>) -> PyResult<()> {
+        if let Some(walk) = self.hlist(py)? {
+            walk.get().go_to(py, handler);
         }
+        Ok(())
+    }
+
+    /// For the dispatcher: equal for requests of equal configuration.
+    #[getter]
+    fn _config_id(&self) -> PyResult<u64> {
+        let found = self.core.state().table(TableId::Config).map_err(malformed)?;
+        let mut hasher = std::hash::DefaultHasher::new();
+        if let Some((payload, at, len)) = found {
+            hasher.write(payload.get(at..at + len).unwrap_or_default());
+        }
+        Ok(hasher.finish())
     }
 
     /// 1 if Python has assigned `content_type`.
@@ -370,12 +419,7 @@ impl MpRequest {
 
     /// Adds methods to the `Allow` header; with `reset` they are the only ones.
     #[pyo3(signature = (names, reset=0, /))]
-    fn allow_methods(
-        &self,
-        py: Python<'_>,
-        names: &Bound<'_, PyAny>,
-        reset: i64,
-    ) -> PyResult<()> {
+    fn allow_methods(&self, py: Python<'_>, names: &Bound<'_, PyAny>, reset: i64) -> PyResult<()> {
         methods::allow_methods(py, &self.core, names, reset != 0)
     }
 
@@ -465,6 +509,17 @@ impl MpRequest {
     fn update_mtime(&self, py: Python<'_>, seconds: f64) -> PyResult<()> {
         let micros = (seconds * 1e6) as i64;
         methods::int_op(py, &self.core, methods::Int::UpdateMtime, micros).map(|_| ())
+    }
+
+    /// The extensions that `AddHandler` maps to this module, separated by spaces.
+    fn get_addhandler_exts(&self, py: Python<'_>) -> PyResult<Py<PyString>> {
+        let found = methods::text_op(py, &self.core, methods::Text::AddHandlerExtensions, "")?;
+        Ok(found.unwrap_or_else(|| PyString::new(py, "").unbind()))
+    }
+
+    /// The `Require` lines that hold for the request, a string each.
+    fn requires<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
+        methods::requires(py, &self.core)
     }
 
     /// Does nothing: headers are sent with the first part of the body.

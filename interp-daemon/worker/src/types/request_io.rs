@@ -89,11 +89,7 @@ pub(super) fn read<'py>(py: Python<'py>, core: &Core, n: i64) -> PyResult<Bound<
 }
 
 /// `req.readline(n)`
-pub(super) fn readline<'py>(
-    py: Python<'py>,
-    core: &Core,
-    n: i64,
-) -> PyResult<Bound<'py, PyBytes>> {
+pub(super) fn readline<'py>(py: Python<'py>, core: &Core, n: i64) -> PyResult<Bound<'py, PyBytes>> {
     let want = usize::try_from(n).unwrap_or(usize::MAX);
     let mut searched = 0;
     loop {
@@ -220,9 +216,8 @@ pub(super) fn sendfile(
         place.copy_from_slice(&word.to_le_bytes());
     }
     let socket = conversation.entry().socket().ok_or(Trouble::Gone)?;
-    py.detach(|| seqpacket::send_bytes(&*socket, &packet, &[file.as_fd()], false)).map_err(
-        |e| PyOSError::new_err(format!("the file cannot be handed to httpd: {e}")),
-    )?;
+    py.detach(|| seqpacket::send_bytes(&*socket, &packet, &[file.as_fd()], false))
+        .map_err(|e| PyOSError::new_err(format!("the file cannot be handed to httpd: {e}")))?;
     let call = Call::SendFile { serial, offset, len: u64::try_from(len).ok() };
     let answer = calls::ask(py, core, &call);
     core.spoil(LIVE, OUTPUT_TABLES);

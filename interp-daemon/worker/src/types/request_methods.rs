@@ -2,7 +2,7 @@
 
 use pyo3::exceptions::{PyIndexError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::{PySequence, PyString};
+use pyo3::types::{PySequence, PyString, PyTuple};
 use vivarium_protocol::fields::Field;
 use vivarium_protocol::message::{Call, LogScope, Op, Phase};
 
@@ -11,7 +11,7 @@ use super::text;
 use crate::engine::calls;
 use crate::engine::phases::ERR;
 use crate::engine::state::Core;
-use crate::engine::tree::{Added, Cleanup};
+use crate::engine::tree::Cleanup;
 
 /// `req.log_error(message, level)`: level 0 counts as not given, as in mod_python.
 pub(super) fn log_error(
@@ -25,6 +25,9 @@ pub(super) fn log_error(
     }
     let Ok(line) = message.cast::<PyString>() else { return Ok(()) };
     let line = text::log_text(line);
+    if line.contains('\0') {
+        return Err(PyValueError::new_err("embedded null character"));
+    }
     let level = level.filter(|l| *l != 0).map_or(ERR, |l| (l & 7) as u8);
     let conversation = core.tree().conversation()?;
     calls::log(py, &conversation, Some(core.rid()), LogScope::Request, level, line.as_bytes())
@@ -134,23 +137,21 @@ pub(super) fn add_handler(
     let name = text::str_argument(1, phase)?;
     let handler = text::str_argument(2, handler)?;
     let directory = directory(given)?;
-    let Some(phase) = ADDABLE.into_iter().map(Phase::directive).find(|p| *p == name) else {
+    let Some(phase) = ADDABLE.into_iter().find(|p| p.directive() == name) else {
         return Err(PyIndexError::new_err(format!("Invalid phase: {name}")));
     };
     let added = (handler, directory, false, false).into_pyobject(py)?;
     let core = request.core();
     let running = core.state().phase;
-    if running == Some(phase)
-        && let Some(list) = request.handlers(py)
+    if running == Some(phase.directive())
+        && let Some(list) = request.running(py)
     {
-        return list.get().list().bind(py).append(added);
+        return list.bind(py).append(added);
     }
-    core.tree().add_handler(Added {
-        rid: core.rid(),
-        phase,
-        handler: added.into_any().unbind(),
-    });
-    Ok(())
+    // httpd has to come here for that phase even if nothing is configured for it.
+    calls::op(py, core, Op::AddedHandler, phase as i64, b"")?.done()?;
+    core.tree().register();
+    request.add(py, phase.directive(), added.into_any())
 }
 
 /// `req.allow_methods(names, reset)`
@@ -181,6 +182,7 @@ pub(super) enum Text {
     ConstructUrl,
     DocumentRoot,
     SslVar,
+    AddHandlerExtensions,
 }
 
 /// An operation that returns text or nothing.
@@ -196,6 +198,7 @@ pub(super) fn text_op(
         Text::ConstructUrl => Op::ConstructUrl,
         Text::DocumentRoot => Op::DocumentRoot,
         Text::SslVar => Op::SslVar,
+        Text::AddHandlerExtensions => Op::AddHandlerExtensions,
     };
     let answer = calls::op(py, core, op, 0, argument.as_bytes())?;
     Ok(answer.text()?.map(|t| text::to_py(py, t).unbind()))
@@ -236,6 +239,14 @@ pub(super) fn basic_password(py: Python<'_>, core: &Core) -> PyResult<Option<Py<
     let answer = calls::op(py, core, Op::BasicAuthPassword, 0, b"");
     core.spoil(1 << Field::User as u8 | 1 << Field::ApAuthType as u8, 0);
     Ok(answer?.text()?.map(|t| text::latin1_to_py(py, t).unbind()))
+}
+
+/// `req.requires()`
+pub(super) fn requires<'py>(py: Python<'py>, core: &Core) -> PyResult<Bound<'py, PyTuple>> {
+    let answer = calls::op(py, core, Op::Requires, 0, b"")?;
+    let lines = answer.text()?.unwrap_or_default();
+    let lines = lines.split(|&b| b == b'\n').filter(|l| !l.is_empty());
+    PyTuple::new(py, lines.map(|l| text::to_py(py, l)).collect::<Vec<_>>())
 }
 
 /// `req.get_remote_host(kind, str_is_ip)`

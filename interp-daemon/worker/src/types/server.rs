@@ -99,19 +99,16 @@ impl MpServer {
         let Some(line) = text::opt_str_argument(1, message)? else { return Ok(()) };
         let level = level.filter(|l| *l != 0).map_or(ERR, |l| (l & 7) as u8);
         let scope = LogScope::Server(self.known.number);
-        match phases::current() {
-            Some((conversation, rid)) => {
-                calls::log(py, &conversation, Some(rid), scope, level, line.as_bytes())
-            }
-            None => {
-                control::complain(&line);
-                Ok(())
-            }
-        }
+        let Some((conversation, rid)) = phases::current() else {
+            control::complain(&line);
+            return Ok(());
+        };
+        calls::log(py, &conversation, Some(rid), scope, level, line.as_bytes())
     }
 
     /// Calls `callable(data)` when the worker ends.
     #[pyo3(signature = (request, callable, data=None, /))]
+    #[allow(clippy::unused_self)]
     fn register_cleanup(
         &self,
         request: &Bound<'_, PyAny>,
@@ -124,8 +121,14 @@ impl MpServer {
         if !callable.is_callable() {
             return Err(PyValueError::new_err("second argument must be a callable object"));
         }
-        crate::module::at_end(callable.clone().unbind(), data);
+        phases::at_end(callable.py(), callable.clone().unbind(), data);
         Ok(())
+    }
+
+    /// The virtual host's number.
+    #[getter]
+    fn _number(&self) -> u32 {
+        self.known.number
     }
 
     #[getter]

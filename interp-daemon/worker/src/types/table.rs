@@ -366,7 +366,7 @@ impl MpTable {
         Ok(self.pairs(py)?.list.len())
     }
 
-    fn __iter__<'py>(slf: &Bound<'py, Self>) -> PyResult<TableIterator> {
+    fn __iter__(slf: &Bound<'_, Self>) -> PyResult<TableIterator> {
         Self::iterkeys(slf)
     }
 

@@ -1,0 +1,1 @@
+"""Stands in for the real package, so that the extension is tested by itself."""
