@@ -1,18 +1,18 @@
 //! bincode with a limit and without leftovers.
 //!
-//! Every message that is not on the hot path goes through these two functions and no other: a size limit that holds
-//! for the encoded form and for what decoding may allocate, and trailing bytes refused.
+//! Every message that is not on the hot path goes through these functions and no other: a size limit that holds for the
+//! encoded form, another that follows from the received length for what decoding may allocate, and trailing bytes
+//! refused.
 
 use bincode::config::{self, Configuration, Limit, LittleEndian, Varint};
+use bincode::error::DecodeError;
 use serde::{Deserialize, Serialize};
 
 /// The largest encoded message, in bytes: one control packet or one frame that carries a message.
 pub const MAX_MESSAGE: usize = 4 << 20;
 
-type Config = Configuration<LittleEndian, Varint, Limit<MAX_MESSAGE>>;
-
-const fn config() -> Config {
-    config::standard().with_limit::<MAX_MESSAGE>()
+const fn config<const LIMIT: usize>() -> Configuration<LittleEndian, Varint, Limit<LIMIT>> {
+    config::standard().with_limit::<LIMIT>()
 }
 
 /// Why a message could not be encoded or decoded.
@@ -23,7 +23,7 @@ pub enum CodecError {
     Encode(#[from] bincode::error::EncodeError),
     /// The bytes are not such a message.
     #[error("message cannot be decoded: {0}")]
-    Decode(#[from] bincode::error::DecodeError),
+    Decode(#[from] DecodeError),
     /// The message is followed by bytes that do not belong to it.
     #[error("{0} bytes after the end of the message")]
     Trailing(usize),
@@ -38,7 +38,7 @@ pub enum CodecError {
 /// [`CodecError::Encode`] or [`CodecError::TooLong`]; `out` is then as it was.
 pub fn encode_into<T: Serialize + ?Sized>(value: &T, out: &mut Vec<u8>) -> Result<(), CodecError> {
     let start = out.len();
-    let done = bincode::serde::encode_into_std_write(value, out, config());
+    let done = bincode::serde::encode_into_std_write(value, out, config::<MAX_MESSAGE>());
     let written = out.len() - start;
     match done {
         Ok(_) if written <= MAX_MESSAGE => Ok(()),
@@ -68,6 +68,21 @@ pub fn decode<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, CodecError> 
     if bytes.len() > MAX_MESSAGE {
         return Err(CodecError::TooLong(bytes.len()));
     }
-    let (value, used) = bincode::serde::borrow_decode_from_slice(bytes, config())?;
+    // bincode allocates what a text's length promises before it looks whether the bytes are there, up to its limit: so
+    // the limit follows the bytes that came. It counts numbers at their full size, which is 8 times their encoded size
+    // at most; twice that leaves no doubt.
+    let (value, used) = match bytes.len() {
+        0..=256 => within::<{ 4 << 10 }, T>(bytes),
+        257..=2048 => within::<{ 32 << 10 }, T>(bytes),
+        2049..=16_384 => within::<{ 256 << 10 }, T>(bytes),
+        16_385..=131_072 => within::<{ 2 << 20 }, T>(bytes),
+        _ => within::<{ 2 * MAX_MESSAGE }, T>(bytes),
+    }?;
     if used == bytes.len() { Ok(value) } else { Err(CodecError::Trailing(bytes.len() - used)) }
+}
+
+fn within<'a, const LIMIT: usize, T: Deserialize<'a>>(
+    bytes: &'a [u8],
+) -> Result<(T, usize), DecodeError> {
+    bincode::serde::borrow_decode_from_slice(bytes, config::<LIMIT>())
 }

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 import threading
 import types
+import weakref
 from pathlib import Path
 from typing import Any, List
 
@@ -695,3 +697,30 @@ def test_a_circular_import_shows_nobody_a_half_made_module(
     gate.release.set()
     join(threads)
     assert results == [201, 201]
+
+
+@pytest.mark.parametrize("error", ["ValueError('broken')", "Odd(1, 2)"])
+def test_a_kept_error_keeps_its_text_and_no_request(
+    dispatcher: Any, site: Site, clock: Any, error: str
+) -> None:
+    site.write("mod.py", handler_returning(201))
+    run(dispatcher, site)
+    file = site.write(
+        "mod.py",
+        "class Odd(Exception):\n    def __init__(self, one, two):\n        super().__init__('broken')\n"
+        f"try:\n    1 / 0\nexcept ZeroDivisionError:\n    raise {error}\n",
+    )
+    clock.pass_(1.5)
+    reports = []
+    for _ in range(3):
+        req = Request()
+        assert phase_of(dispatcher, req, "PythonHandler", items(site, "mod"), False) == 500
+        reports.append(texts(req.lines))
+        kept = weakref.ref(req)
+        del req
+        gc.collect()
+        assert kept() is None
+    assert reports[0] == reports[1] == reports[2]
+    assert sum(f'File "{file}", line' in line for line in reports[0]) == 2
+    assert "ZeroDivisionError" in "".join(reports[0])
+    assert reports[0][-1].endswith("broken")

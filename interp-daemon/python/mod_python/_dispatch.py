@@ -79,9 +79,6 @@ _GO_ON: Dict[str, FrozenSet[int]] = {
 #: Phases that run when the answer is out: no page can be shown any more.
 _AFTER_ANSWER = frozenset(("PythonLogHandler", "PythonCleanupHandler"))
 
-#: Results that are given to httpd, which refuses other impossible ones itself. Below ``DONE`` there is only
-#: ``SUSPENDED`` (-3), and nobody would ever resume the request.
-_DONE, _MOST = DONE, 0x7FFFFFFF
 
 #: At most so many handlers are remembered as resolved; then all are forgotten. Only programs that make up directories
 #: in ``req.add_handler`` ever come here.
@@ -144,7 +141,7 @@ class Dispatcher:
                     result = _server_return(req, end)
                 if result.__class__ is not int:
                     raise AssertionError(_NOT_AN_INT.format(type(result)))
-                if not _DONE <= result <= _MOST:
+                if not (DONE <= result <= OK or 100 <= result < 600):
                     result = _odd(req, phase, item[0], result)
             except _Skipped:
                 pass
@@ -268,7 +265,7 @@ class Dispatcher:
             result = self._object(plan, conn, item[2])(conn)
             if result.__class__ is not int:
                 raise AssertionError(f"ConnectionHandler '{item[0]}' returned invalid return code.")
-            if not _DONE <= result <= _MOST:
+            if not (DONE <= result <= OK or 100 <= result < 600):
                 return _odd(conn, "ConnectionHandler", item[0], result)
             return result
         except _Skipped:
@@ -335,7 +332,7 @@ def _end_filter(filter: Any, req: Any, end: BaseException) -> None:  # noqa: A00
 
 
 def _odd(owner: Any, phase: str, name: str, result: int) -> int:
-    """A result that httpd must not get."""
+    """A result that is no status. It does not go to httpd, to which some would mean something else (-3: suspended)."""
     _log(owner.log_error, _errors.loggable(f"{phase} {name}: invalid result code {result}"))
     return HTTP_INTERNAL_SERVER_ERROR
 

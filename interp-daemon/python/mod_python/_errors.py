@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import html
 import importlib
 import os
@@ -13,7 +14,13 @@ _HERE = os.path.dirname(os.path.abspath(__file__))
 _HIDDEN = {os.path.join(_HERE, name) for name in ("_dispatch.py", "_importer.py", "_managed.py", "apache.py")}
 _HIDDEN.add(importlib.__file__)
 
+#: The attribute of an error that has the chunks of its traceback.
+_KEPT = "_vivarium_traceback"
 _HEAD = "Traceback (most recent call last):"
+_CHAINED = {
+    "During handling of the above exception, another exception occurred:",
+    "The above exception was the direct cause of the following exception:",
+}
 
 
 def chunks(error: BaseException) -> List[str]:
@@ -21,15 +28,50 @@ def chunks(error: BaseException) -> List[str]:
 
     Never raises: an exception that cannot even be formatted is named by its type.
     """
+    kept = getattr(error, "__dict__", {}).get(_KEPT)
+    if kept is not None:
+        return list(kept)
     try:
         report = TracebackException.from_exception(error)
         _strip(report, set())
-        parts = list(report.format())
-        if _HEAD not in parts[0]:
-            parts.insert(0, _HEAD + "\n")
-        return parts
+        return _with_heads(list(report.format()))
     except Exception as problem:
         return [f"{type(error).__name__} (its traceback cannot be shown: {type(problem).__name__})\n"]
+
+
+def copy_of(error: BaseException) -> BaseException:
+    """The same error without its traceback, and with the text of it for :func:`chunks`.
+
+    For errors that are kept: a traceback keeps all that its frames, and the frames that called these, hold. An error
+    that cannot be copied is emptied instead.
+    """
+    parts = chunks(error)
+    kind = type(error)
+    made = error
+    for way in (lambda: copy.copy(error), lambda: kind.__new__(kind, *error.args)):
+        try:
+            found = way()
+        except Exception:
+            continue
+        if type(found) is kind:
+            made = found
+            break
+    made.__cause__ = made.__context__ = None
+    made.__traceback__ = None
+    made.__dict__[_KEPT] = parts
+    return made
+
+
+def _with_heads(parts: List[str]) -> List[str]:
+    """Puts back the line that Python leaves out above an exception without frames: tools look for it."""
+    found: List[str] = []
+    begins = True
+    for part in parts:
+        if begins and _HEAD not in part:
+            found.append(_HEAD + "\n")
+        found.append(part)
+        begins = part.strip() in _CHAINED
+    return found
 
 
 def _strip(report: Optional[TracebackException], seen: Set[int]) -> None:

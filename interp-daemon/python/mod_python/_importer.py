@@ -170,12 +170,13 @@ class Importer:
         self, name: str, directories: Tuple[str, ...], base: Optional[str], log: bool
     ) -> Managed:
         start = directories[0] if directories else None
+        given = name
         if name.startswith("~/"):
             name = name[2:]
         elif name.startswith(("./", "../")):
             start = base or start
         if start is None and not name.startswith("/"):
-            raise ImportError(f"module {name!r} is a relative path, and there is no directory to start at")
+            raise ImportError(f"module {given!r} is a relative path, and there is no directory to start at")
         path = os.path.normpath(os.path.join(start or "/", name))
         if not path.endswith(".py"):
             package = os.path.join(path, "__init__.py")
@@ -339,11 +340,11 @@ class Importer:
             new = importlib.import_module(name)
         except BaseException as error:
             sys.modules.setdefault(name, old)
-            entry.error, entry.trace = error, error.__traceback__
+            entry.fail(error)
             raise
         else:
             entry.adopt(new)
-            entry.error = entry.trace = None
+            entry.error = None
             entry.loaded = stamp
         finally:
             self._finder.forget(name, spec)

@@ -6,8 +6,10 @@ import os
 import sys
 import threading
 from importlib.machinery import ModuleSpec, SourceFileLoader
-from types import CodeType, ModuleType, TracebackType
+from types import CodeType, ModuleType
 from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
+
+from mod_python import _errors
 
 Stamp = Tuple[int, int, int]
 State = Tuple[Optional[Stamp], bool]
@@ -33,7 +35,6 @@ class Managed:
         "seen",
         "stamp",
         "stat_due",
-        "trace",
     )
 
     def __init__(self, name: str, file: Optional[str], root: Optional[str]) -> None:
@@ -57,9 +58,9 @@ class Managed:
         #: The package that it is in.
         self.parent: Optional[Managed] = None
         self.loaded_here = False
-        #: The error of the last reload, until one works.
+        #: The error of the last reload, until one works. It has no traceback, which would keep requests alive, but the
+        #: text of it.
         self.error: Optional[BaseException] = None
-        self.trace: Optional[TracebackType] = None
         #: When to look again, and when to look at the file again.
         self.due = 0.0
         self.stat_due = 0.0
@@ -73,8 +74,13 @@ class Managed:
 
     def check(self) -> None:
         """Raises the error of a failed reload."""
-        if self.error is not None:
-            raise self.error.with_traceback(self.trace)
+        error = self.error
+        if error is not None:
+            raise _errors.copy_of(error)
+
+    def fail(self, error: BaseException) -> None:
+        """Keeps the error of a reload."""
+        self.error = _errors.copy_of(error)
 
     def state(self) -> State:
         """What makes those that depend on this module load again when it changes."""

@@ -47,7 +47,7 @@ pub fn honest_call(rng: &mut Rng) -> Vec<u8> {
     let wide = u64::from(rng.odd_u32()) << (8 * rng.below(5));
     let maybe = if rng.one_in(3) { None } else { Some(wide) };
     let is_input = rng.one_in(2);
-    let call = match rng.below(20) {
+    let call = match rng.below(23) {
         0 => Call::Read(maybe),
         1 => Call::ReadSome(rng.odd_u32()),
         2 => Call::FilterRead(maybe),
@@ -76,6 +76,9 @@ pub fn honest_call(rng: &mut Rng) -> Vec<u8> {
         16 => Call::Connection,
         17 => Call::Server(rng.odd_u32()),
         18 => Call::AddCgiVars,
+        19 => Call::ConnectionRead(maybe),
+        20 => Call::ConnectionReadLine(maybe),
+        21 => Call::ConnectionWrite(&one),
         _ => Call::Op { op: rng.pick(&OPS), number: wide as i64, text: &one },
     };
     codec::encode(&call).unwrap_or_default()

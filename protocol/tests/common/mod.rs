@@ -11,7 +11,7 @@ use vivarium_protocol::message::{
     Call, Change, ConnectionInfo, ErrorKind, Leave, LogScope, Op, Reply, ServerInfo, TableId,
 };
 
-pub fn bytes() -> impl Strategy<Value = &'static [u8]> {
+pub(crate) fn bytes() -> impl Strategy<Value = &'static [u8]> {
     // Leaked: the messages borrow, and strategies want values that live long. A test process is short.
     vec(any::<u8>(), 0..40).prop_map(|v| &*v.leak())
 }
@@ -24,7 +24,7 @@ fn owned() -> impl Strategy<Value = Vec<u8>> {
     vec(any::<u8>(), 0..20)
 }
 
-pub fn scalar() -> impl Strategy<Value = Value<'static>> {
+pub(crate) fn scalar() -> impl Strategy<Value = Value<'static>> {
     prop_oneof![
         Just(Value::None),
         bytes().prop_map(Value::Str),
@@ -32,15 +32,15 @@ pub fn scalar() -> impl Strategy<Value = Value<'static>> {
     ]
 }
 
-pub fn value() -> impl Strategy<Value = Value<'static>> {
+pub(crate) fn value() -> impl Strategy<Value = Value<'static>> {
     prop_oneof![scalar(), vec(scalar(), 0..6).prop_map(Value::Tuple)]
 }
 
-pub fn table_id() -> impl Strategy<Value = TableId> {
+pub(crate) fn table_id() -> impl Strategy<Value = TableId> {
     (0..10_u8).prop_map(|n| TableId::from_u8(n).unwrap())
 }
 
-pub fn change() -> impl Strategy<Value = Change<'static>> {
+pub(crate) fn change() -> impl Strategy<Value = Change<'static>> {
     let writable: Vec<_> = FIELDS.iter().filter(|row| row.writable).collect();
     let field = (0..writable.len(), any::<i64>(), option::of(text())).prop_map(move |(i, n, s)| {
         let row = writable[i];
@@ -64,7 +64,7 @@ pub fn change() -> impl Strategy<Value = Change<'static>> {
 const OPS: [Op; 5] =
     [Op::AuthName, Op::SslVar, Op::AllowMethods, Op::MpmQuery, Op::ExistsConfigDefine];
 
-pub fn call() -> impl Strategy<Value = Call<'static>> {
+pub(crate) fn call() -> impl Strategy<Value = Call<'static>> {
     let scope = prop_oneof![
         Just(LogScope::Request),
         Just(LogScope::Connection),
@@ -82,6 +82,9 @@ pub fn call() -> impl Strategy<Value = Call<'static>> {
         (any::<u32>(), any::<u64>(), option::of(any::<u64>()))
             .prop_map(|(serial, offset, len)| Call::SendFile { serial, offset, len }),
         bytes().prop_map(Call::InternalRedirect),
+        option::of(any::<u64>()).prop_map(Call::ConnectionRead),
+        option::of(any::<u64>()).prop_map(Call::ConnectionReadLine),
+        bytes().prop_map(Call::ConnectionWrite),
         (bytes(), any::<bool>(), bytes(), option::of(bytes())).prop_map(
             |(name, is_input, handler, directory)| Call::RegisterFilter {
                 name,
@@ -112,7 +115,7 @@ pub fn call() -> impl Strategy<Value = Call<'static>> {
     ]
 }
 
-pub fn connection() -> impl Strategy<Value = ConnectionInfo> {
+pub(crate) fn connection() -> impl Strategy<Value = ConnectionInfo> {
     (
         (owned(), any::<u16>(), owned(), any::<u16>()),
         (option::of(owned()), option::of(owned()), option::of(owned())),
@@ -134,7 +137,7 @@ pub fn connection() -> impl Strategy<Value = ConnectionInfo> {
         })
 }
 
-pub fn server() -> impl Strategy<Value = ServerInfo> {
+pub(crate) fn server() -> impl Strategy<Value = ServerInfo> {
     (option::of(any::<u32>()), option::of(owned()), vec(owned(), 0..4), -1e9..1e9, any::<i64>())
         .prop_map(|(next, text, names, timeout, n)| ServerInfo {
             next,
@@ -164,7 +167,7 @@ pub fn server() -> impl Strategy<Value = ServerInfo> {
         })
 }
 
-pub fn reply() -> impl Strategy<Value = Reply<'static>> {
+pub(crate) fn reply() -> impl Strategy<Value = Reply<'static>> {
     let kind = prop_oneof![
         Just(ErrorKind::Io),
         Just(ErrorKind::Value),
@@ -185,12 +188,12 @@ pub fn reply() -> impl Strategy<Value = Reply<'static>> {
     ]
 }
 
-pub fn leave() -> impl Strategy<Value = Leave> {
+pub(crate) fn leave() -> impl Strategy<Value = Leave> {
     (any::<i32>(), any::<bool>(), any::<bool>())
         .prop_map(|(result, keep, cleanups)| Leave { result, keep, cleanups })
 }
 
-pub fn to_supervisor() -> impl Strategy<Value = ToSupervisor> {
+pub(crate) fn to_supervisor() -> impl Strategy<Value = ToSupervisor> {
     prop_oneof![
         (any::<u32>(), any::<u64>(), any::<u32>()).prop_map(|(version, instance, generation)| {
             ToSupervisor::Hello { version, instance, generation }
@@ -205,7 +208,7 @@ pub fn to_supervisor() -> impl Strategy<Value = ToSupervisor> {
     ]
 }
 
-pub fn to_child() -> impl Strategy<Value = ToChild> {
+pub(crate) fn to_child() -> impl Strategy<Value = ToChild> {
     let slot = (any::<u32>(), any::<u8>(), any::<u16>());
     prop_oneof![
         any::<u32>().prop_map(|version| ToChild::Welcome { version }),
@@ -223,7 +226,7 @@ pub fn to_child() -> impl Strategy<Value = ToChild> {
     ]
 }
 
-pub fn to_worker() -> impl Strategy<Value = ToWorker> {
+pub(crate) fn to_worker() -> impl Strategy<Value = ToWorker> {
     prop_oneof![
         any::<u64>().prop_map(|region| ToWorker::Region { region }),
         any::<u64>().prop_map(|region| ToWorker::RegionGone { region }),
@@ -231,14 +234,14 @@ pub fn to_worker() -> impl Strategy<Value = ToWorker> {
     ]
 }
 
-pub fn from_worker() -> impl Strategy<Value = FromWorker> {
+pub(crate) fn from_worker() -> impl Strategy<Value = FromWorker> {
     prop_oneof![
         (any::<u32>(), ".*").prop_map(|(version, python)| FromWorker::Ready { version, python }),
         ".*".prop_map(|reason| FromWorker::Failed { reason }),
     ]
 }
 
-pub fn from_parent() -> impl Strategy<Value = FromParent> {
+pub(crate) fn from_parent() -> impl Strategy<Value = FromParent> {
     (any::<[u32; 4]>(), any::<u64>(), ".*", ".*", ".*").prop_map(|(n, instance, a, b, c)| {
         FromParent::Config(Config {
             version: n[0],

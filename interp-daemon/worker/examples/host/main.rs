@@ -54,7 +54,6 @@ impl Host {
             "request" => Ok(self.world.report(command)),
             "region" => worker.add_region(command),
             "region_gone" => worker.drop_region(command["region"].as_u64().unwrap_or(1)),
-            "abort" => worker.abort(command["lane"].as_u64().unwrap_or_default() as u32),
             "stop" => worker.stop(command["grace_ms"].as_u64().unwrap_or(5000) as u32),
             "hang_up" => {
                 worker.hang_up();

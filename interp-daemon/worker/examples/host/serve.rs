@@ -2,6 +2,7 @@
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use serde_json::{Value as Json, json};
 use vivarium_protocol::codec;
@@ -13,7 +14,7 @@ use vivarium_protocol::message::{
     write_enter_head,
 };
 use vivarium_protocol::page::PoolPage;
-use vivarium_protocol::region::{Owner, Region};
+use vivarium_protocol::region::{FLAG_ABORTED, Owner, Region};
 use vivarium_protocol::seqpacket;
 use vivarium_protocol::wire::{Reader, Writer};
 
@@ -114,6 +115,9 @@ impl Offer {
             let with_snapshot =
                 !matches!(phase, Phase::Cleanup | Phase::Forget | Phase::Connection);
             offer.enter(rid, phase, flags, &handlers, with_snapshot)?;
+        }
+        if offer.command["aborted"].as_bool().unwrap_or(false) {
+            region.flags(lane).fetch_or(FLAG_ABORTED, Ordering::Release);
         }
         let to = offer.command["pinned"].as_bool().unwrap_or(false).then_some(me);
         region.offer(lane, to);

@@ -4,14 +4,13 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, Command};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use serde_json::{Value as Json, json};
 use vivarium_protocol::control::{self, FromWorker, ToWorker};
 use vivarium_protocol::futex;
 use vivarium_protocol::page::PoolPage;
-use vivarium_protocol::region::{FLAG_ABORTED, Geometry, Owner, Region};
+use vivarium_protocol::region::{Geometry, Owner, Region};
 use vivarium_protocol::seqpacket;
 
 use crate::Failure;
@@ -116,12 +115,6 @@ impl Worker {
     pub(crate) fn drop_region(&mut self, number: u64) -> Result<Json, Failure> {
         self.tell(&ToWorker::RegionGone { region: number }, &[])?;
         self.places.retain(|p| p.number != number);
-        Ok(json!({}))
-    }
-
-    pub(crate) fn abort(&mut self, lane: u32) -> Result<Json, Failure> {
-        let region = &self.places.first().ok_or("no region")?.region;
-        region.flags(lane).fetch_or(FLAG_ABORTED, Ordering::Release);
         Ok(json!({}))
     }
 
