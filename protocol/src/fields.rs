@@ -211,7 +211,11 @@ impl<'a> Value<'a> {
                 let mut count = 0;
                 for item in items.iter().take(MAX_ITEMS as usize) {
                     // Tuples do not nest: an inner one is written as "none".
-                    if matches!(item, Self::Tuple(_)) { w.u8(0) } else { item.write(w) }
+                    if matches!(item, Self::Tuple(_)) {
+                        w.u8(0);
+                    } else {
+                        item.write(w);
+                    }
                     count += 1;
                 }
                 w.patch_u32(at, count);
@@ -238,7 +242,8 @@ impl<'a> Value<'a> {
                 if count > MAX_ITEMS {
                     return Err(WireError { at, what: "tuple size" });
                 }
-                let items = (0..count).map(|_| Self::read_at(r, false)).collect::<Result<_, _>>()?;
+                let items =
+                    (0..count).map(|_| Self::read_at(r, false)).collect::<Result<_, _>>()?;
                 Self::Tuple(items)
             }
             _ => return Err(WireError { at, what: "value type" }),

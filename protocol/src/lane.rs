@@ -251,7 +251,8 @@ impl Channel {
                 self.publish();
                 self.wake();
                 // Wait for a good part of the ring, so that a large body moves in few wake-ups.
-                let want = (self.tx.capacity() / 4).min(u32::try_from(bytes.len()).unwrap_or(u32::MAX));
+                let want =
+                    (self.tx.capacity() / 4).min(u32::try_from(bytes.len()).unwrap_or(u32::MAX));
                 self.wait_for(SleepFor::Room, want, guard)?;
             }
         }
@@ -306,13 +307,11 @@ impl Channel {
             patience.poll = Duration::ZERO;
             // A peer that keeps changing our word, or keeps waking us, gets us to look but not to spin.
             let now = self.level(what, want)?;
-            if now != level {
-                (level, fruitless) = (now, 0);
-            } else {
-                fruitless += 1;
-                if fruitless >= FRUITLESS {
-                    std::thread::sleep(NAP);
-                }
+            fruitless = if now == level { fruitless + 1 } else { 0 };
+            level = now;
+            if fruitless >= FRUITLESS {
+                fruitless = FRUITLESS;
+                std::thread::sleep(NAP);
             }
         }
     }
@@ -327,8 +326,7 @@ impl Channel {
 
     /// Gives room back to the peer, and wakes it if it may be waiting for a good part of the ring.
     fn give_back(&mut self) {
-        if (self.unread == 0 || self.rx.unreleased() >= self.rx.capacity() / 4)
-            && self.rx.release()
+        if (self.unread == 0 || self.rx.unreleased() >= self.rx.capacity() / 4) && self.rx.release()
         {
             futex::wake(self.peer_word(), SleepFor::Room);
         }

@@ -8,9 +8,7 @@ mod change;
 
 use serde::{Deserialize, Serialize};
 
-pub use self::call::{
-    Call, ConnectionInfo, ErrorKind, Leave, LogScope, Op, Reply, ServerInfo,
-};
+pub use self::call::{Call, ConnectionInfo, ErrorKind, Leave, LogScope, Op, Reply, ServerInfo};
 pub use self::change::Change;
 use crate::fields::{FIELDS, Field, Value, When};
 use crate::frame::NO_RID;

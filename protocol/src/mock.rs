@@ -17,6 +17,7 @@ use self::raw::Raw;
 use crate::claim::Owner;
 use crate::codec;
 use crate::frame::{self, HEADER_LEN, Header, Kind};
+use crate::futex;
 use crate::message::{Change, Leave, TableId};
 use crate::region::Region;
 use crate::ring::RingMemory;
@@ -251,6 +252,16 @@ impl Hostile {
         }
     }
 
+    /// Makes sure that httpd's thread on `lane` sees something impossible at once, whatever it waits for: both rings'
+    /// indices far from the truth, and a wake. For the end of a conversation that httpd would wait in for ever.
+    pub fn spoil(&mut self, lane: u32) {
+        self.acts += 1;
+        for index in [self.region.to_host(lane).tail(), self.region.to_guest(lane).head()] {
+            index.fetch_add(1 << 31, Ordering::Relaxed);
+        }
+        futex::wake_always(self.region.host_word(lane));
+    }
+
     /// Plays one conversation on a lane that is (said to be) claimed. `go_on` is asked again and again; when it says
     /// no, the conversation is left as it is.
     pub fn converse(&mut self, lane: u32, go_on: &dyn Fn() -> bool) -> End {
@@ -308,7 +319,8 @@ impl Hostile {
     /// A proper answer, up to the `Leave`. `None`: stopped.
     fn answer(&mut self, raw: &mut Raw, rid: u32, go_on: Go<'_>) -> Option<bool> {
         let mut changes = Vec::new();
-        Change::Set(TableId::HeadersOut, b"X-Hostile", b"not yet").write(&mut Writer::new(&mut changes));
+        Change::Set(TableId::HeadersOut, b"X-Hostile", b"not yet")
+            .write(&mut Writer::new(&mut changes));
         let text = b"honest so far\n".repeat(1 + self.rng.below(200));
         let header = raw.header(Kind::Changes, rid, changes.len());
         let body = raw.header(Kind::Body, rid, text.len());
@@ -352,7 +364,7 @@ impl Hostile {
 
     /// Steps of attack between proper ones. `Some(true)`: end properly.
     fn misbehave(&mut self, mode: Mode, raw: &mut Raw, rid: u32, go_on: Go<'_>) -> Option<bool> {
-        for _ in 0..1 + self.rng.below(24) {
+        for _ in 0..=self.rng.below(24) {
             if !go_on() {
                 return None;
             }

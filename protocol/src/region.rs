@@ -96,7 +96,9 @@ pub enum RegionError {
     #[error("the memory is not a region (magic {0:#x})")]
     Magic(u64),
     /// A region of another protocol version.
-    #[error("the region speaks protocol {0}, this side speaks {PROTOCOL_VERSION}: restart httpd and vivariumd so that both are of one version")]
+    #[error(
+        "the region speaks protocol {0}, this side speaks {PROTOCOL_VERSION}: restart httpd and vivariumd so that both are of one version"
+    )]
     Version(u32),
     /// A geometry outside the limits.
     #[error("the region's geometry is outside the limits: {0:?}")]
@@ -158,8 +160,8 @@ impl Region {
         if size < least {
             return Err(MapError::Size { expected: least, actual: size }.into());
         }
-        let size = usize::try_from(size)
-            .map_err(|_| MapError::Size { expected: least, actual: size })?;
+        let size =
+            usize::try_from(size).map_err(|_| MapError::Size { expected: least, actual: size })?;
         let mapping = Mapping::open(fd, size)?;
         let magic = mapping.u64(0).load(Ordering::Acquire);
         if magic != MAGIC {
@@ -297,9 +299,8 @@ impl Region {
     /// that the last one found, so that no lane starves while others are offered again and again.
     pub fn take(&self, me: Owner) -> Option<u32> {
         let start = self.cursor.load(Ordering::Relaxed) % self.geometry.lanes;
-        let lane = self
-            .take_from(Some(me.slot), me, start)
-            .or_else(|| self.take_from(None, me, start))?;
+        let lane =
+            self.take_from(Some(me.slot), me, start).or_else(|| self.take_from(None, me, start))?;
         self.cursor.store(lane + 1, Ordering::Relaxed);
         Some(lane)
     }

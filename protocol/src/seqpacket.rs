@@ -42,12 +42,7 @@ impl PacketError {
 /// # Errors
 /// What `socketpair(2)` says.
 pub fn pair() -> rustix::io::Result<(OwnedFd, OwnedFd)> {
-    rustix::net::socketpair(
-        AddressFamily::UNIX,
-        SocketType::SEQPACKET,
-        SocketFlags::CLOEXEC,
-        None,
-    )
+    rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
 }
 
 /// Sends one message with descriptors. Never raises SIGPIPE. `nonblocking`: `EAGAIN` instead of waiting for room.

@@ -33,7 +33,9 @@ pub enum MapError {
         source: io::Error,
     },
     /// The file is not sealed against resizing.
-    #[error("the memory is not sealed against resizing (seals {0:#x}): its owner could take it away under us")]
+    #[error(
+        "the memory is not sealed against resizing (seals {0:#x}): its owner could take it away under us"
+    )]
     Seals(u32),
     /// The file's size is not the one expected.
     #[error("the memory has {actual} bytes, expected {expected}")]

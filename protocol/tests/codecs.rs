@@ -8,11 +8,11 @@ use proptest::option;
 use proptest::prelude::*;
 use serde::{Deserialize, Serialize};
 use vivarium_protocol::codec::{self, CodecError, MAX_MESSAGE};
-use vivarium_protocol::fields::{FIELDS, Field, Value, When};
+use vivarium_protocol::fields::{FIELDS, Field, Type, Value, When};
 use vivarium_protocol::frame::{HEADER_LEN, Header, HeaderError, Kind, MAX_DEPTH};
 use vivarium_protocol::message::{
-    Change, Enter, FilterRef, HandlerRef, Phase, SNAPSHOT_TABLES, Snapshot, write_enter_head,
-    write_snapshot_fields, write_snapshot_head,
+    Change, Enter, FilterRef, HandlerRef, Phase, SNAPSHOT_TABLES, Snapshot, TableId,
+    write_enter_head, write_snapshot_fields, write_snapshot_head,
 };
 use vivarium_protocol::table::{MAX_PAIRS, read_table, same_key, write_table};
 use vivarium_protocol::wire::{Reader, Writer};
@@ -88,7 +88,12 @@ fn header() -> impl Strategy<Value = Header> {
 
 fn handler() -> impl Strategy<Value = HandlerRef<'static>> {
     (common::bytes(), option::of(common::bytes()), any::<bool>(), any::<bool>()).prop_map(
-        |(name, directory, silent, is_location)| HandlerRef { name, directory, silent, is_location },
+        |(name, directory, silent, is_location)| HandlerRef {
+            name,
+            directory,
+            silent,
+            is_location,
+        },
     )
 }
 
@@ -214,7 +219,9 @@ proptest! {
         let mut w = Writer::new(&mut bytes);
         write_snapshot_head(&mut w, rids[0], rids[1], rids[2], server);
         write_snapshot_fields(&mut w, |field| values[field as usize].clone());
-        tables.iter().for_each(|t| w.bytes(t));
+        for table in &tables {
+            w.bytes(table);
+        }
         let got = Snapshot::read(&bytes).unwrap();
         let back = [got.prev, got.next, got.main].map(|rid| Some(rid).filter(|n| *n != u32::MAX));
         prop_assert_eq!((back, got.server), (rids, server));
@@ -265,7 +272,10 @@ fn numbers_name_one_thing_each() {
         assert!(!phase.directive().is_empty());
     }
     for n in 0..=255 {
-        assert_eq!(Field::from_u8(n).map(|f| f as u8), (usize::from(n) < FIELDS.len()).then_some(n));
+        assert_eq!(
+            Field::from_u8(n).map(|f| f as u8),
+            (usize::from(n) < FIELDS.len()).then_some(n)
+        );
     }
     for row in FIELDS {
         assert_eq!(row.field.row().name, row.name);
@@ -282,23 +292,22 @@ fn changes_that_are_not_allowed_are_refused() {
     for row in FIELDS {
         for value in [Value::None, Value::Int(3), Value::Str(b"x"), Value::Tuple(vec![])] {
             let bytes = written(|w| Change::Field(row.field, value.clone()).write(w));
-            let fits = match (row.kind, &value) {
-                (vivarium_protocol::fields::Type::Int | vivarium_protocol::fields::Type::Seconds, Value::Int(_)) => true,
-                (vivarium_protocol::fields::Type::OptStr, Value::None | Value::Str(_)) => true,
-                (vivarium_protocol::fields::Type::Str, Value::Str(_)) => true,
-                _ => false,
-            };
+            let fits = matches!(
+                (row.kind, &value),
+                (Type::Int | Type::Seconds, Value::Int(_))
+                    | (Type::OptStr, Value::None | Value::Str(_))
+                    | (Type::Str, Value::Str(_))
+            );
             let read = Change::read(&mut Reader::new(&bytes));
             assert_eq!(read.is_ok(), row.writable && fits, "{} = {value:?}", row.name);
         }
     }
-    use vivarium_protocol::message::TableId::Notes;
     for change in [
         Change::Field(Field::Filename, Value::Str(b"/srv/a\0/etc")),
-        Change::Set(Notes, b"a\0b", b"c"),
-        Change::Set(Notes, b"a", b"b\0c"),
-        Change::Add(Notes, b"\0", b""),
-        Change::Unset(Notes, b"a\0"),
+        Change::Set(TableId::Notes, b"a\0b", b"c"),
+        Change::Set(TableId::Notes, b"a", b"b\0c"),
+        Change::Add(TableId::Notes, b"\0", b""),
+        Change::Unset(TableId::Notes, b"a\0"),
         Change::Keepalive(3),
         Change::Keepalive(-1),
     ] {

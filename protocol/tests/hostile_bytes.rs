@@ -74,14 +74,19 @@ fn spoiled(mut bytes: Vec<u8>, at: usize, lie: u32, how: u8) -> Vec<u8> {
         2 if bytes.len() >= at + 4 => bytes[at..at + 4].copy_from_slice(&lie.to_le_bytes()),
         _ => {
             // A varint that promises 2^32 or 2^64 items.
-            let varint = [[252, 255, 255, 255, 255, 0, 0, 0, 0], [253, 255, 255, 255, 255, 255, 255, 255, 127]];
+            let varint = [
+                [252, 255, 255, 255, 255, 0, 0, 0, 0],
+                [253, 255, 255, 255, 255, 255, 255, 255, 127],
+            ];
             bytes.splice(at..at, varint[usize::from(how / 4 % 2)]).for_each(drop);
         }
     }
     bytes
 }
 
-fn encoded<T: Serialize + std::fmt::Debug>(s: impl Strategy<Value = T>) -> impl Strategy<Value = Vec<u8>> {
+fn encoded<T: Serialize + std::fmt::Debug>(
+    s: impl Strategy<Value = T>,
+) -> impl Strategy<Value = Vec<u8>> {
     s.prop_map(|value| codec::encode(&value).unwrap())
 }
 
@@ -99,7 +104,9 @@ fn well_formed() -> impl Strategy<Value = Vec<u8>> {
         encoded(common::from_parent()),
         vec(common::change(), 0..5).prop_map(|list| {
             let mut out = Vec::new();
-            list.iter().for_each(|c| c.write(&mut Writer::new(&mut out)));
+            for change in list {
+                change.write(&mut Writer::new(&mut out));
+            }
             out
         }),
         common::value().prop_map(|value| {

@@ -36,7 +36,7 @@ def test_under_load(server):
     assert set(load.failed) <= {"502", "503", "truncated"}, load.outcomes
     assert server.process.pid == parent and server.process.poll() is None
     if server.mpm != "prefork":  # which starts and stops children by itself under load
-        assert server.httpd_children() == children
+        assert set(children) <= set(server.httpd_children())
 
 
 def test_a_request_that_runs_is_finished_or_told(server):

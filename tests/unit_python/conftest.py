@@ -1,61 +1,23 @@
-"""Fixtures: the fake extension, a clock that is set by hand, and sites made of a few files."""
+"""Fixtures: the fake extension, a clock that is set by hand, sites made of a few files."""
 
 from __future__ import annotations
 
-import itertools
-import os
 import sys
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Tuple
+from typing import Iterator
 
 import pytest
 
 HERE = Path(__file__).resolve().parent
-PACKAGE = HERE.parents[1] / "interp-daemon" / "python"
-sys.path[:0] = [str(HERE), str(PACKAGE)]
+sys.path[:0] = [str(HERE), str(HERE.parents[1] / "interp-daemon" / "python")]
 
 import fake_vivarium  # noqa: E402
 
 fake_vivarium.install()
 
+from sites import Clock, Site  # noqa: E402
+
 from mod_python import _dispatch, _importer, apache  # noqa: E402
-
-
-class Clock:
-    """A clock that stands still until it is moved."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-    def pass_(self, seconds: float) -> None:
-        self.now += seconds
-
-
-class Site:
-    """A directory with modules. Every change of a file gives it another modification time."""
-
-    times = itertools.count(1_700_000_000)
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        path.mkdir(parents=True, exist_ok=True)
-
-    def __str__(self) -> str:
-        return f"{self.path}/"
-
-    def write(self, name: str, text: str) -> Path:
-        file = self.path / name
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(text)
-        self.touch(name)
-        return file
-
-    def touch(self, name: str) -> None:
-        moment = next(self.times)
-        os.utime(self.path / name, (moment, moment))
 
 
 @pytest.fixture(autouse=True)
@@ -99,20 +61,3 @@ def site(tmp_path: Path) -> Site:
 @pytest.fixture
 def req() -> fake_vivarium.Request:
     return fake_vivarium.Request()
-
-
-def items(site: Any, *names: str, silent: bool = False, is_location: bool = False) -> Tuple[Any, ...]:
-    """A handler list as the extension passes it."""
-    directory = None if site is None else str(site)
-    return tuple((name, directory, silent, is_location) for name in names)
-
-
-def texts(lines: List[Tuple[int, str]]) -> List[str]:
-    """The texts of log lines, all of which have to be errors."""
-    assert all(level == apache.APLOG_ERR for level, _ in lines)
-    return [text for _, text in lines]
-
-
-def config(**values: str) -> Dict[str, str]:
-    """A configuration table's contents."""
-    return values

@@ -9,8 +9,8 @@ from typing import Any, List
 
 import fake_vivarium
 import pytest
-from conftest import PACKAGE, Site
 from fake_vivarium import Request, Server
+from sites import PACKAGE, Site
 
 from mod_python import _apache, apache
 

@@ -6,9 +6,9 @@ import sys
 from typing import Any, List
 
 import pytest
-from conftest import Site, items, texts
 from fake_vivarium import Request
 from fake_vivarium import run as phase_of
+from sites import Site, items, texts
 
 from mod_python import apache
 

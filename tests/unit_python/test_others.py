@@ -6,8 +6,8 @@ from typing import Any, List
 
 import fake_vivarium
 import pytest
-from conftest import Site, config, items, texts
 from fake_vivarium import Connection, Filter, Request, Server
+from sites import Site, config, items, texts
 
 FILTERS = """
 from mod_python import apache

@@ -7,7 +7,7 @@ import html
 import importlib
 import os
 from traceback import StackSummary, TracebackException
-from typing import List, Optional, Set
+from typing import Any, List, Optional, Set
 
 _HERE = os.path.dirname(os.path.abspath(__file__))
 #: Files whose frames say nothing to the author of a handler: the road from the dispatcher to the handler.
@@ -46,7 +46,7 @@ def copy_of(error: BaseException) -> BaseException:
     that cannot be copied is emptied instead.
     """
     parts = chunks(error)
-    kind = type(error)
+    kind: Any = type(error)
     made = error
     for way in (lambda: copy.copy(error), lambda: kind.__new__(kind, *error.args)):
         try:

@@ -70,6 +70,8 @@ class Importer:
         self._finder = Finder()
         self._path_lock = threading.RLock()
         self._paths: Set[str] = set()
+        #: The sections' directories that were put on ``sys.path``, without a trailing slash.
+        self._sections: Set[str] = set()
         sys.meta_path.insert(0, self._finder)
 
     def close(self) -> None:
@@ -99,6 +101,7 @@ class Importer:
         if directory not in sys.path:
             with self._path_lock:
                 if directory not in sys.path:
+                    self._sections.add(os.path.abspath(directory))
                     sys.path.insert(0, directory)
         return directory
 
@@ -138,6 +141,18 @@ class Importer:
             if entry.name == name:
                 return entry
         return self._modules.get(name) if name else None
+
+    def root(self, names: Dict[str, Any]) -> Optional[str]:
+        """The directory in which the module of this name space was found, if it is a section's or was given.
+
+        A module of a section's directory may also have come by a plain ``import``, before its handler was needed.
+        """
+        entry = self.managed(names.get("__name__"))
+        if entry is not None:
+            return entry.root
+        file = names.get("__file__")
+        directory = os.path.dirname(os.path.abspath(file)) if isinstance(file, str) else None
+        return directory if directory in self._sections else None
 
     def module(self, entry: Managed) -> Any:
         """The entry's module; to code that it runs itself, in a circle, the one that is just being made."""

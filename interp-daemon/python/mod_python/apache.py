@@ -69,9 +69,9 @@ def import_module(
     if path is not None:
         directories = tuple(path)
     else:
-        entry = _importer.managed(caller.get("__name__"))
-        if entry is not None and entry.root:
-            directories = (entry.root,)
+        root = _importer.root(caller)
+        if root:
+            directories = (root,)
     base = None
     if "./" in module_name:
         base = os.path.dirname(os.path.abspath(caller.get("__file__") or "x"))

@@ -126,6 +126,7 @@ def main():
     extension = None
     try:
         extension, count = start(own)
+        os.register_at_fork(after_in_child=extension.forked)
         install_streams(extension)
         from mod_python import _dispatch
         _dispatch.install(own.get('VIVARIUM_INTERPRETER'))

@@ -95,10 +95,20 @@ mod _vivarium {
         worker.time_left().as_secs_f64()
     }
 
-    /// run_exit_cleanups(): runs what was registered for the worker's end.
+    /// run_exit_cleanups(): runs what was registered for the worker's end, and for the end of requests that have not
+    /// ended yet.
     #[pyfunction]
     fn run_exit_cleanups(py: Python<'_>) {
+        for tree in control::worker().regions.end() {
+            tree.abandon(py);
+        }
         phases::run_at_end(py);
+    }
+
+    /// forked(): for `os.register_at_fork`: this process is a child, whose requests belong to its parent.
+    #[pyfunction]
+    fn forked() {
+        control::set_forked();
     }
 
     /// register_cleanup(callable[, data]): calls it when the worker ends.

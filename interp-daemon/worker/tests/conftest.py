@@ -23,11 +23,10 @@ WATCHDOG = 60
 class Host:
     """One stand-in with one worker."""
 
-    def __init__(self, extra_path=(), package=HERE / 'package', **start):
+    def __init__(self, path=(HERE / 'package', ROOT / 'interp-daemon' / 'python'), **start):
         self.process = subprocess.Popen([TARGET / 'examples' / 'host'], stdin=subprocess.PIPE,
                                         stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-        path = [str(package), str(ROOT / 'interp-daemon' / 'python'), *map(str, extra_path)]
-        env = {'PYTHONPATH': ':'.join(path), 'VIVARIUM_EXTENSION': str(TARGET / 'lib_vivarium.so')}
+        env = {'PYTHONPATH': ':'.join(map(str, path)), 'VIVARIUM_EXTENSION': str(TARGET / 'lib_vivarium.so')}
         env.update(start.pop('env', {}))
         self.started = self.do('start', env=env, **start)
         self.pid = self.started.get('pid')

@@ -92,3 +92,41 @@ def test_region_gone_with_cleanups(own):
     assert made.do('wait') == {'status': 0, 'signal': None}
     # httpd is gone: the log call fails, which the worker's own log shows.
     assert 'the request is over' in made.close()
+
+
+def test_fork(own):
+    made = own()
+    report = made.run('basic::forks', request={'fields': {'method': 'GET'}})
+    forked = 'RuntimeError: a forked process cannot use the request of its parent'
+    assert report['req']['out'].split('\n') == [forked, forked, "'GET'"]
+    report = made.run('basic::fork_falls_out', tree=2, request={})
+    assert report['req']['out'] == 'child: 1'
+    assert made.run('basic::hello', tree=3, request={})['result'] == 0
+    said = made.close()
+    assert 'printed by a child' in said and "returned from its parent's handler" in said
+
+
+def test_cycles_are_collected(host):
+    for tree in range(5):
+        assert host.run('basic::cycle', tree=90 + tree, request={})['result'] == 0
+        host.run('basic::cycle_filter', tree=90 + tree, phase='OutputFilter', request={})
+    assert host.run('basic::cycles_left', tree=99, request={})['req']['out'] == '[]'
+
+
+def test_memory_stays(own):
+    """Many requests with everything that a request can hold: the worker does not grow."""
+    made = own(threads=1)
+
+    def grown():
+        with open(f'/proc/{made.pid}/statm') as statm:
+            return int(statm.read().split()[1]) * 4096
+
+    request = {'tables': {'headers_in': [[f'X-{n}', 'v' * 50] for n in range(20)]}, 'body': 'b' * 5000}
+    for handler in ('basic::cycle', 'basic::echo', 'basic::boom'):
+        made.do('bench', count=2000, handlers=[handler], trace=False, request=request)
+    made.run('basic::cycles_left', request={})
+    before = grown()
+    for handler in ('basic::cycle', 'basic::echo', 'basic::boom'):
+        made.do('bench', count=10_000, handlers=[handler], trace=False, request=request)
+    made.run('basic::cycles_left', request={})
+    assert grown() - before < 4 << 20

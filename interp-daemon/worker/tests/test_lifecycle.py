@@ -40,12 +40,14 @@ def test_cannot_start(own, tmp_path):
         said = made.close()
         return made.started.get('failed', ''), said
 
-    text, said = reason(package=tmp_path)
+    (tmp_path / 'vivarium').symlink_to(ROOT / 'interp-daemon' / 'python' / 'vivarium')
+    text, said = reason(path=[tmp_path])
     assert 'mod_python' in text and text.count('\n') == 0
     assert text in said
     (tmp_path / 'mod_python').mkdir()
+    (tmp_path / 'mod_python' / '__init__.py').touch()
     (tmp_path / 'mod_python' / '_dispatch.py').write_text('this is no Python')
-    text, _ = reason(package=tmp_path)
+    text, _ = reason(path=[tmp_path])
     assert 'SyntaxError' in text and text.count('\n') == 0
     text, said = reason(threads=0)
     assert 'VIVARIUM_THREADS is 0' in said
@@ -85,17 +87,11 @@ def test_stop_finishes_what_runs(own):
 
 def test_stop_has_a_deadline(own):
     made = own(threads=1)
-    made.enter('basic::hangs', request={})
-    until(lambda: 'vivarium-0' in stacks(made.pid))
+    made.enter('basic::hangs', request={}, mark='Flush')
+    made.do('request', stalled=1)
     made.do('stop', grace_ms=200)
     assert made.do('wait')['status'] == 1
     assert 'did not finish its requests in time' in made.close()
-
-
-def stacks(pid):
-    """The names of a process's threads."""
-    tasks = pathlib.Path(f'/proc/{pid}/task')
-    return [(task / 'comm').read_text().strip() for task in tasks.iterdir()] + ['vivarium-0']
 
 
 def test_supervisor_gone(own):

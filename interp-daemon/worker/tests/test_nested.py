@@ -20,7 +20,8 @@ def test_redirect_to_failure(host):
                       redirects={'/target': {'handlers': ['basic::boom'],
                                              'request': {'fields': {'uri': '/target'}}}})
     assert ['left', 2, 500] in report['trace']
-    assert report['result'] == 500  # the handler looks for what the target has not left
+    # The handler goes on: a redirect that fails does not raise, as in mod_python.
+    assert report['result'] == 0 and report['req']['out'].startswith("back: ('/target', ")
     assert any('ZeroDivisionError: by a handler' in line[2] for line in report['logs'])
 
 
@@ -63,6 +64,14 @@ def test_filter_by_line(host):
     assert report['req']['out'] == '> a\n> bb\n> ccc'
 
 
+def test_filter_end(host):
+    """None once at the end of the stream, then nothing, as in mod_python."""
+    for eos, end in ((True, None), (False, b'')):
+        report = host.run('nested::ends', tree=70, phase='OutputFilter', brigade='line\ntwo', eos=eos,
+                          request={})
+        assert report['req']['out'] == repr([b'', b'li', b'ne\n', b'two', end, b'', b'', b''])
+
+
 def test_filter_attributes(host):
     report = host.run('nested::describes', tree=68, phase='OutputFilter', filter=3, flags=0,
                       brigade='0123abcdef\nrest', eos=True, request={'fields': {'uri': '/f'}})
@@ -80,3 +89,29 @@ def test_connection(host):
     assert report['result'] == 0
     assert report['req']['out'] == "hello a line\nxyzREST OF IT('nested::connectionhandler', '127.0.0.2', '1')"
     assert ['Connection', 3, 'from the connection'] in report['logs']
+
+
+def test_thread_in_a_redirect(host):
+    report = host.run('nested::redirects', tree=71, request={'fields': {'uri': '/start'}},
+                      redirects={'/target': {'handlers': ['nested::target_with_thread'],
+                                             'request': {'fields': {'uri': '/target'}}}})
+    assert host.do('request', tree=71, rid=1)['out'] == 'inner from a thread '
+    assert report['req']['out'].startswith('outer from a thread ')
+
+
+def test_redirect_on_a_thread(host):
+    report = host.run('nested::redirect_in_thread', tree=72, request={'fields': {'uri': '/start'}},
+                      redirects={'/target': {'handlers': ['basic::hello'],
+                                             'request': {'fields': {'uri': '/target'}}}})
+    assert report['result'] == 0
+    assert report['req']['out'] == '.' * 100
+    assert host.do('request', tree=72, rid=1)['out'] == 'Hello, world!\n'
+
+
+def test_deep_nesting(host):
+    steps = {f'/{n}': {'handlers': ['nested::fibre'], 'request': {'fields': {'uri': f'/{n}'}}}
+             for n in range(1, 21)}
+    report = host.run('nested::fibre', tree=73, request={'fields': {'uri': '/0'}}, redirects=steps)
+    assert report['result'] == 0
+    assert [host.do('request', tree=73, rid=n)['out'] for n in range(21)] == [f'/{n}' for n in range(21)]
+    assert max(note[1] for note in report['trace'] if note[0] == 'left') == 21

@@ -100,7 +100,7 @@ e(lambda: req.anything)
         "!! TypeError: can't delete numeric/char attribute",
         "!! AttributeError: attribute 'method' of 'mp_request' objects is not writable",
         "!! AttributeError: 'mp_request' object has no attribute 'nonsense'",
-        "!! TypeError: cannot create 'mp_request' instances",
+        "!! TypeError: cannot create 'builtins.mp_request' instances",
     ]
     assert lines[12] == "1 {'anything': 1}"
     fields = report['req']['fields']
@@ -145,7 +145,7 @@ p(req.bytes_sent)
 ''')
     assert lines[0] == 'four0 None'
     assert lines[1] == '4 1 1 /a 4'
-    calls = [what for kind, _, what, *_ in report['trace'] if kind == 'call']
+    calls = [note[2] for note in report['trace'] if note[0] == 'call']
     # What may have changed was asked once each, what cannot have changed not at all.
     assert calls == ['Field', 'Field', 'Table']
 
@@ -184,14 +184,12 @@ e(lambda: _vivarium.current_request() is req)
         "-> 'jörg'", '-> None', '-> 77', '-> None',
         '!! TypeError: First argument must be a sequence', '-> None', "-> 'CGI/1.1'", '-> 0',
         '-> None', '-> None', "!! TypeError: a bytes-like object is required, not 'int'",
-        "!! TypeError: MpRequest.write() got some positional-only arguments passed as keyword arguments: 'data'"
-        if False else lines[17],
+        "!! TypeError: mp_request.write() got an unexpected keyword argument 's'",
         '!! TypeError: argument 1 must be str or None, not int', '-> None',
         '!! ValueError: first argument must be a callable object',
         '!! TypeError: argument 1 must be str, not int', '-> 9', "-> '/etc/apache2'", '-> 1',
         '-> True',
     ]
-    assert lines[17].startswith('!! TypeError')
 
 
 def test_connection_and_server(host):
@@ -240,7 +238,7 @@ def test_cleanups(host):
     first = host.run('basic::register', tree=21, request=REQUEST)
     assert (first['keep'], first['cleanups']) == (True, True)
     over = host.run('basic::logs', tree=21, phase='Cleanup', pinned=True)
-    assert [line[2] for line in over['logs']] == ['one /a 200', 'two /a 200', 'the log handler ran']
+    assert [line[2] for line in over['logs']] == ['two /a 200', 'one /a 200', 'the log handler ran']
     assert [line[1] for line in over['logs']] == [6, 6, 3]
     # Log calls only: attributes are what they were.
     assert {call[2] for call in over['trace']} == {'Log'}

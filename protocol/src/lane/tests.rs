@@ -228,7 +228,8 @@ fn a_lane_goes_from_conversation_to_conversation() {
                 guest.read_payload(&mut enter, &mut Never).unwrap();
                 assert_eq!(enter, header.conversation.to_le_bytes());
                 // Fills the ring to the last byte every other time, so that the Leave has to wait.
-                let fill = if header.conversation % 2 == 0 { 4096 - HEADER_LEN } else { 10 };
+                let fill =
+                    if header.conversation.is_multiple_of(2) { 4096 - HEADER_LEN } else { 10 };
                 guest.send(Kind::Body, 0, 1, 0, &[&pattern(fill, 0)], &mut Never).unwrap();
                 guest.finish(0, leave, ME, &mut Never).unwrap();
             }

@@ -70,9 +70,8 @@ impl<'a> Change<'a> {
         let at = r.position();
         let bad = |what| WireError { at, what };
         let kind = r.u8("change")?;
-        let table = |r: &mut Reader<'a>| {
-            TableId::from_u8(r.u8("table number")?).ok_or(bad("table number"))
-        };
+        let table =
+            |r: &mut Reader<'a>| TableId::from_u8(r.u8("table number")?).ok_or(bad("table number"));
         let text = |r: &mut Reader<'a>, what| {
             r.bytes(what).and_then(|s| if s.contains(&0) { Err(bad(what)) } else { Ok(s) })
         };
@@ -82,11 +81,10 @@ impl<'a> Change<'a> {
                 let value = Value::read(r)?;
                 let row = field.row();
                 let fits = match (&value, row.kind) {
-                    (Value::Str(s), Type::Str | Type::OptStr) => {
-                        !s.contains(&0)
+                    (Value::Str(s), Type::Str | Type::OptStr) => !s.contains(&0),
+                    (Value::None, Type::OptStr) | (Value::Int(_), Type::Int | Type::Seconds) => {
+                        true
                     }
-                    (Value::None, Type::OptStr)
-                    | (Value::Int(_), Type::Int | Type::Seconds) => true,
                     _ => false,
                 };
                 if !row.writable || !fits {
@@ -99,9 +97,10 @@ impl<'a> Change<'a> {
             3 => Self::Unset(table(r)?, text(r, "key")?),
             4 => Self::Clear(table(r)?),
             5 => Self::Keepalive(
-                i32::try_from(r.i64("keepalive")?).ok().filter(|n| (0..=2).contains(n)).ok_or(
-                    bad("keepalive"),
-                )?,
+                i32::try_from(r.i64("keepalive")?)
+                    .ok()
+                    .filter(|n| (0..=2).contains(n))
+                    .ok_or(bad("keepalive"))?,
             ),
             _ => return Err(bad("change")),
         }))

@@ -56,7 +56,11 @@ pub fn honest_call(rng: &mut Rng) -> Vec<u8> {
         5 => Call::FilterPassOn,
         6 => Call::FilterDisable,
         7 => Call::Log {
-            scope: rng.pick(&[LogScope::Request, LogScope::Connection, LogScope::Server(wide as u32)]),
+            scope: rng.pick(&[
+                LogScope::Request,
+                LogScope::Connection,
+                LogScope::Server(wide as u32),
+            ]),
             level: rng.next_u32() as u8,
             text: &one,
         },

@@ -89,9 +89,8 @@ impl Raw {
                 let word = self.region.guest_word(self.lane);
                 let patience = Patience { slice: Duration::from_millis(1), ..Patience::default() };
                 let rx = &mut self.rx;
-                let _ = futex::wait(word, SleepFor::Data, patience, || {
-                    rx.available(1).map(|n| n > 0)
-                });
+                let _ =
+                    futex::wait(word, SleepFor::Data, patience, || rx.available(1).map(|n| n > 0));
             }
         }
         true

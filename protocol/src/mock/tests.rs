@@ -21,9 +21,9 @@ const ME: Owner = Owner { slot: 3, epoch: 7 };
 #[test]
 fn the_same_seed_gives_the_same_numbers() {
     let (mut a, mut b, mut c) = (Rng::new(1), Rng::new(1), Rng::new(2));
-    let (x, y, z) = (a.bytes(1000), b.bytes(1000), c.bytes(1000));
-    assert_eq!(x, y);
-    assert_ne!(x, z);
+    let first = a.bytes(1000);
+    assert_eq!(first, b.bytes(1000));
+    assert_ne!(first, c.bytes(1000));
     assert_ne!(Rng::new(0).next_u64(), 0);
     let mut seen = [false; 5];
     for _ in 0..200 {
@@ -146,11 +146,7 @@ fn answer(
     }
 }
 
-fn reply(
-    channel: &mut Channel,
-    guard: &mut Patient<'_>,
-    reply: &Reply<'_>,
-) -> Result<(), Fate> {
+fn reply(channel: &mut Channel, guard: &mut Patient<'_>, reply: &Reply<'_>) -> Result<(), Fate> {
     let payload = codec::encode(reply)?;
     Ok(channel.send(Kind::Reply, 0, 1, 0, &[&payload], guard)?)
 }
@@ -300,7 +296,8 @@ fn each_mode_does_what_it_says() {
 
 #[test]
 fn silence_ends_with_the_callers_word_and_death_is_only_asked_for() {
-    let region = Arc::new(Region::create(Geometry { lanes: 1, to_guest: 4096, to_host: 4096 }).unwrap().0);
+    let region =
+        Arc::new(Region::create(Geometry { lanes: 1, to_guest: 4096, to_host: 4096 }).unwrap().0);
     let go_on = std::cell::Cell::new(5);
     let few = || {
         go_on.set(go_on.get() - 1);
@@ -316,4 +313,44 @@ fn silence_ends_with_the_callers_word_and_death_is_only_asked_for() {
     go_on.set(50);
     assert_eq!(dying.converse(0, &few), End::Die);
     assert_eq!(dying.region().geometry().lanes, 1);
+}
+
+#[test]
+fn a_spoiled_lane_ends_every_wait_of_the_host() {
+    let _dog = Watchdog::new("mock: spoil");
+    let geometry = Geometry { lanes: 1, to_guest: 4096, to_host: 4096 };
+    for what in ["header", "payload", "room"] {
+        let region = Arc::new(Region::create(geometry).unwrap().0);
+        let mut hostile = Hostile::new(Arc::clone(&region), ME, 1, Mode::Silent);
+        let mut host = Channel::host(Arc::clone(&region), 0, 9);
+        let patience = Patience { poll: Duration::ZERO, slice: Duration::from_secs(3600) };
+        host.set_patience(patience);
+        let mut guard =
+            Patient { peer_gone: &AtomicBool::new(false), until: Instant::now() + patience.slice };
+        if what == "payload" {
+            let mut raw = Raw::new(&region, 0);
+            raw.conversation = 9;
+            let header = raw.header(Kind::Body, 0, 5000);
+            assert!(raw.send(&header.encode(), &|| true) && raw.publish());
+            host.recv(&mut guard).unwrap();
+        }
+        let tid = AtomicU32::new(0);
+        let error = std::thread::scope(|scope| {
+            let waiter = scope.spawn(|| {
+                tid.store(crate::testing::my_tid() as u32, Ordering::Release);
+                match what {
+                    "header" => host.recv(&mut guard).map(drop),
+                    "payload" => host.discard_payload(&mut guard),
+                    _ => host.send(Kind::Data, 0, 1, 0, &[&[0; 9000]], &mut guard),
+                }
+            });
+            while tid.load(Ordering::Acquire) == 0 {
+                std::thread::yield_now();
+            }
+            crate::testing::wait_until_asleep(tid.load(Ordering::Acquire) as i32);
+            hostile.spoil(0);
+            waiter.join().unwrap().unwrap_err()
+        });
+        assert_eq!(Fate::from(error), Fate::Index, "{what}");
+    }
 }

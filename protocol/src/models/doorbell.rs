@@ -22,9 +22,7 @@ impl Pool {
         Doorbell { bell: &self.bell, sleepers: &self.sleepers }
     }
     fn take(&self) -> bool {
-        self.work
-            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |n| n.checked_sub(1))
-            .is_ok()
+        self.work.fetch_update(Ordering::AcqRel, Ordering::Acquire, |n| n.checked_sub(1)).is_ok()
     }
     /// An idle thread: takes one piece of work, sleeping as `PoolPage::sleep` does until there is one.
     fn serve_one(&self) {

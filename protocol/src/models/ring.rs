@@ -107,7 +107,8 @@ fn true_indices_are_never_taken_for_lies() {
             rx.release();
         }
         writer.join().unwrap();
-        let (head, tail) = (memory.head.load(Ordering::Relaxed), memory.tail.load(Ordering::Relaxed));
+        let (head, tail) =
+            (memory.head.load(Ordering::Relaxed), memory.tail.load(Ordering::Relaxed));
         assert!(head <= tail && tail <= 3, "{head} {tail}");
     });
 }

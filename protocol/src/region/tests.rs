@@ -38,8 +38,8 @@ fn no_two_words_of_a_region_share_a_place() {
     put(0, 24);
     for slot in std::iter::once(None).chain((0..MAX_WORKERS as u8).map(Some)) {
         for word in 0..WORDS {
-            let at = region.ready_word(slot, word) as *const _ as usize;
-            put(at - region.mapping.u32(0) as *const _ as usize, 8);
+            let at = std::ptr::from_ref(region.ready_word(slot, word)).addr();
+            put(at - std::ptr::from_ref(region.mapping.u32(0)).addr(), 8);
         }
     }
     for lane in 0..MAX_LANES {
@@ -69,7 +69,11 @@ fn every_wrong_header_field_is_refused() {
     let cases: [(usize, u32, Check); 10] = [
         (0, 0, |e| matches!(e, RegionError::Magic(_))),
         (4, 0, |e| matches!(e, RegionError::Magic(_))),
-        (8, PROTOCOL_VERSION + 1, |e| matches!(e, RegionError::Version(v) if *v == PROTOCOL_VERSION + 1)),
+        (
+            8,
+            PROTOCOL_VERSION + 1,
+            |e| matches!(e, RegionError::Version(v) if *v == PROTOCOL_VERSION + 1),
+        ),
         (12, 0, |e| matches!(e, RegionError::Geometry(_))),
         (12, MAX_LANES + 1, |e| matches!(e, RegionError::Geometry(_))),
         (12, 2, |e| matches!(e, RegionError::Map(MapError::Size { .. }))),
@@ -192,8 +196,8 @@ fn no_lane_starves_while_others_come_back() {
 
 #[test]
 fn lanes_out_of_range_panic_instead_of_touching_another() {
-    let region = Arc::new(region(4));
     type Act = fn(&Region);
+    let region = Arc::new(region(4));
     let acts: [(&str, Act); 6] = [
         ("offer", |r| r.offer(4, None)),
         ("offer to no slot", |r| r.offer(0, Some(Owner { slot: 64, epoch: 0 }))),

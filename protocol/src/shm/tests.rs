@@ -62,9 +62,9 @@ fn other_sizes_and_other_files_are_refused() {
 
 #[test]
 fn every_place_outside_panics_instead_of_being_touched() {
+    type Act = fn(&Mapping);
     let (mapping, _fd) = Mapping::create(c"test", 4096).unwrap();
     let mapping = std::sync::Arc::new(mapping);
-    type Act = fn(&Mapping);
     let acts: [(&str, Act); 8] = [
         ("u32 at the end", |m| _ = m.u32(4096)),
         ("u32 not aligned", |m| _ = m.u32(2)),

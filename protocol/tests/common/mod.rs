@@ -25,11 +25,7 @@ fn owned() -> impl Strategy<Value = Vec<u8>> {
 }
 
 pub(crate) fn scalar() -> impl Strategy<Value = Value<'static>> {
-    prop_oneof![
-        Just(Value::None),
-        bytes().prop_map(Value::Str),
-        any::<i64>().prop_map(Value::Int),
-    ]
+    prop_oneof![Just(Value::None), bytes().prop_map(Value::Str), any::<i64>().prop_map(Value::Int),]
 }
 
 pub(crate) fn value() -> impl Strategy<Value = Value<'static>> {
@@ -189,8 +185,11 @@ pub(crate) fn reply() -> impl Strategy<Value = Reply<'static>> {
 }
 
 pub(crate) fn leave() -> impl Strategy<Value = Leave> {
-    (any::<i32>(), any::<bool>(), any::<bool>())
-        .prop_map(|(result, keep, cleanups)| Leave { result, keep, cleanups })
+    (any::<i32>(), any::<bool>(), any::<bool>()).prop_map(|(result, keep, cleanups)| Leave {
+        result,
+        keep,
+        cleanups,
+    })
 }
 
 pub(crate) fn to_supervisor() -> impl Strategy<Value = ToSupervisor> {
@@ -203,7 +202,12 @@ pub(crate) fn to_supervisor() -> impl Strategy<Value = ToSupervisor> {
         }),
         any::<u32>().prop_map(|region| ToSupervisor::Detach { region }),
         (any::<u32>(), any::<u8>(), any::<u16>(), ".*").prop_map(
-            |(region, slot, epoch, reason)| ToSupervisor::Misbehaved { region, slot, epoch, reason }
+            |(region, slot, epoch, reason)| ToSupervisor::Misbehaved {
+                region,
+                slot,
+                epoch,
+                reason
+            }
         ),
     ]
 }

@@ -20,6 +20,11 @@ def hello(req):
     return apache.OK
 
 
+def pid(req):
+    req.write(str(os.getpid()))
+    return apache.OK
+
+
 def version(req):
     req.write(VERSION)
     return apache.OK

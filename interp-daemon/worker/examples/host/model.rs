@@ -199,7 +199,7 @@ const TABLES: [&str; 7] = [
 #[derive(Default)]
 pub(crate) struct World {
     trees: Mutex<HashMap<u64, Vec<Request>>>,
-    /// Calls that were left without an answer, for tests that wait for one.
+    /// Calls that were left without an answer or that a test has marked, for tests that wait for one.
     stalled: Mutex<u32>,
     bell: Condvar,
 }

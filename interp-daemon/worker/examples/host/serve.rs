@@ -297,6 +297,9 @@ impl Offer {
         let name = shown.split(|c: char| !c.is_alphanumeric()).next().unwrap_or_default();
         let what = if let Call::Op { op, .. } = call { format!("{op:?}") } else { name.to_owned() };
         self.note(json!(["call", header.rid, what]));
+        if self.command["mark"] == what {
+            self.world.stall();
+        }
         let fails = self.command["fail"][&what].clone();
         if fails == "stall" {
             self.world.stall();

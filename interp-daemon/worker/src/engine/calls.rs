@@ -181,6 +181,9 @@ pub(crate) fn write(py: Python<'_>, core: &Core, bytes: &[u8], flush: bool) -> P
     let conversation = core.tree().conversation()?;
     let _inside = conversation.enter(py);
     let entry = conversation.entry();
+    if entry.is_gone() {
+        return Err(Trouble::Gone.into());
+    }
     if entry.region().flags(conversation.lane()).load(Ordering::Relaxed) & FLAG_ABORTED != 0 {
         return Err(closed());
     }

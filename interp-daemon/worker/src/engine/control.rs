@@ -50,6 +50,17 @@ struct News {
 }
 
 static WORKER: OnceLock<Worker> = OnceLock::new();
+static FORKED: AtomicBool = AtomicBool::new(false);
+
+/// Notes that this process is a child that Python code has forked: lanes belong to the parent.
+pub(crate) fn set_forked() {
+    FORKED.store(true, Ordering::Relaxed);
+}
+
+/// Whether this process is such a child.
+pub(crate) fn is_forked() -> bool {
+    FORKED.load(Ordering::Relaxed)
+}
 
 /// Why the worker cannot start.
 #[derive(Debug, thiserror::Error)]

@@ -3,7 +3,7 @@
 //! A conversation begins with an `Enter` at depth 1 and ends with the `Leave` that answers it. In between, whoever
 //! holds a request of the tree may ask httpd something: one thread at a time, from the question to its answer
 //! ([`Gate`]). While a thread waits for an answer, httpd may enter Python again, one level deeper: the waiting thread
-//! runs that, leaves, and goes on waiting.
+//! runs that, leaves, and goes on waiting. Questions always belong to the innermost level, whoever asks.
 //!
 //! The interpreter is detached exactly while waiting.
 
@@ -44,6 +44,9 @@ pub(crate) enum Trouble {
     /// The request is over already.
     #[error("the request is over")]
     Over,
+    /// This is a child of the worker.
+    #[error("a forked process cannot use the request of its parent")]
+    Forked,
     /// The message is too long to be sent.
     #[error("too long to be sent to httpd: {0} bytes")]
     TooLong(usize),
@@ -71,7 +74,7 @@ impl From<Trouble> for PyErr {
         match trouble {
             Trouble::Gone => PyOSError::new_err((Errno::CONNRESET.raw_os_error(), text)),
             Trouble::Broken(_) => PyOSError::new_err((Errno::PROTO.raw_os_error(), text)),
-            Trouble::Over => PyRuntimeError::new_err(text),
+            Trouble::Over | Trouble::Forked => PyRuntimeError::new_err(text),
             Trouble::TooLong(_) => pyo3::exceptions::PyValueError::new_err(text),
         }
     }
@@ -222,6 +225,9 @@ impl Conversation {
     }
 
     fn with<T>(&self, f: impl FnOnce(&mut Io) -> Result<T, Trouble>) -> Result<T, Trouble> {
+        if super::control::is_forked() {
+            return Err(Trouble::Forked);
+        }
         let mut guard = lock(&self.io);
         let io = guard.as_mut().ok_or(Trouble::Over)?;
         let done = f(io);
@@ -371,7 +377,12 @@ impl Conversation {
             let event = py.detach(|| self.with(|io| self.next(io, &mut sink, &mut payload)))?;
             match event {
                 Event::Reply => return Ok(payload),
-                Event::Enter(header) => phases::enter(py, self, header, payload)?,
+                Event::Enter(header) => {
+                    let out = self.gate.step_out();
+                    let run = phases::enter(py, self, header, payload);
+                    self.gate.step_in(py, out);
+                    run?;
+                }
             }
         }
     }

@@ -1,8 +1,9 @@
-//! One thread at a time speaks on a lane; a thread that is already speaking may go on.
+//! One thread at a time speaks on a lane.
 //!
-//! While a thread waits for httpd's answer, httpd may enter Python again on that same thread, and what runs there makes
-//! calls of its own: so the gate is reentrant. Another thread (one that a handler has started, with the request in
-//! hand) waits until the first has its answer.
+//! A thread is inside from its question to httpd's answer, and may go in again while it is (so that a question that
+//! takes several frames is not torn apart). While it waits, httpd may enter Python on that same thread: for that time
+//! the thread steps out ([`Gate::step_out`]), so that whoever else has the request in hand (threads that a handler has
+//! started) may speak while Python runs, one level deeper.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex, PoisonError};
@@ -28,29 +29,48 @@ pub(crate) struct Gate {
 struct State {
     /// The thread inside, or 0.
     owner: u64,
+    /// How many times it went in.
+    times: u32,
     /// Threads that wait: nobody pays for a wake-up that nobody waits for.
     waiting: u32,
 }
 
-/// Being inside a gate; the outermost one of a thread opens it again when it is dropped.
+/// Being inside a gate.
 #[derive(Debug)]
-pub(crate) struct Inside<'g> {
-    gate: &'g Gate,
-    outermost: bool,
-}
+pub(crate) struct Inside<'g>(&'g Gate);
+
+/// Having stepped out of a gate.
+#[derive(Debug)]
+#[must_use]
+pub(crate) struct SteppedOut(u32);
 
 impl Gate {
     /// Goes in, waiting (detached) while another thread is inside.
     pub(crate) fn enter<'g>(&'g self, py: Python<'_>) -> Inside<'g> {
+        self.go_in(py, 1);
+        Inside(self)
+    }
+
+    /// Leaves the gate as many times as this thread went in.
+    pub(crate) fn step_out(&self) -> SteppedOut {
+        let times = lock(&self.state).times;
+        self.go_out(times);
+        SteppedOut(times)
+    }
+
+    /// Goes in again as many times.
+    pub(crate) fn step_in(&self, py: Python<'_>, out: SteppedOut) {
+        self.go_in(py, out.0);
+    }
+
+    fn go_in(&self, py: Python<'_>, times: u32) {
         let me = THIS.with(|id| *id);
         {
             let mut state = lock(&self.state);
-            if state.owner == me {
-                return Inside { gate: self, outermost: false };
-            }
-            if state.owner == 0 {
+            if state.owner == 0 || state.owner == me {
                 state.owner = me;
-                return Inside { gate: self, outermost: true };
+                state.times += times;
+                return;
             }
             state.waiting += 1;
         }
@@ -61,19 +81,24 @@ impl Gate {
             }
             state.waiting -= 1;
             state.owner = me;
+            state.times = times;
         });
-        Inside { gate: self, outermost: true }
+    }
+
+    fn go_out(&self, times: u32) {
+        let mut state = lock(&self.state);
+        state.times -= times;
+        if state.times == 0 {
+            state.owner = 0;
+            if state.waiting > 0 {
+                self.free.notify_one();
+            }
+        }
     }
 }
 
 impl Drop for Inside<'_> {
     fn drop(&mut self) {
-        if self.outermost {
-            let mut state = lock(&self.gate.state);
-            state.owner = 0;
-            if state.waiting > 0 {
-                self.gate.free.notify_one();
-            }
-        }
+        self.0.go_out(1);
     }
 }

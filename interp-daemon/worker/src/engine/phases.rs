@@ -164,20 +164,21 @@ pub(crate) fn enter(
         Err(error) => return conversation.give_up(error.to_string()),
     };
     let outermost = header.depth == 1;
-    let same = conversation.level_tree(enter.tree);
-    let tree =
-        same.or_else(|| entry.tree(enter.tree)).unwrap_or_else(|| Arc::new(Tree::new(enter.tree)));
+    let known = conversation.level_tree(enter.tree).or_else(|| entry.tree(enter.tree));
+    if let Some(tree) = &known {
+        // httpd has gone on since: of the requests that this does not bring a snapshot of, nothing is sure.
+        tree.spoil_all();
+    }
+    let tree = known.unwrap_or_else(|| Arc::new(Tree::new(enter.tree)));
     let sync = enter.flags & ENTER_SYNC_WRITES != 0;
     let filter = enter.filter.map(|f| f.id);
     conversation.push(Level { rid: header.rid, sync, filter, tree: Arc::clone(&tree) })?;
-    if !outermost {
-        tree.spoil_all();
-    }
     let last_word = matches!(enter.phase, Phase::Cleanup | Phase::Forget);
     if last_word {
         conversation.set_only_logs();
     }
     let before = tree.set_conversation(Some(Arc::clone(conversation)));
+    let running = CURRENT.with(|c| c.borrow().len());
     let run = || run(py, conversation, &tree, &header, &enter, &payload);
     let result = match catch_unwind(AssertUnwindSafe(run)) {
         Ok(Ok(result)) => result,
@@ -190,30 +191,33 @@ pub(crate) fn enter(
             SERVER_ERROR
         }
     };
-    CURRENT.with(|c| c.borrow_mut().truncate(header.depth as usize - 1));
-    let inside = conversation.enter(py);
+    if super::control::is_forked() {
+        super::control::complain("a forked process has returned from its parent's handler");
+        crate::ffi::exit_now(1);
+    }
+    streams::flush_thread(py);
+    let ended = CURRENT.with(|c| c.borrow_mut().split_off(running));
+    drop(ended);
     let (cleanups, registered) = tree.registered();
     let keep = !last_word && (enter.flags & ENTER_LAST == 0 || registered);
+    let leave = Leave { result, keep, cleanups };
+    let inside = conversation.enter(py);
     let left = conversation.flush_changes(py, &tree).and_then(|()| {
         if outermost {
-            tree.set_conversation(before.clone());
-            if keep && !entry.keep(&tree) {
-                return Err(Trouble::Gone);
-            }
+            tree.set_conversation(None);
             if !keep {
                 entry.forget(tree.id());
+            } else if !entry.keep(&tree) {
+                return Err(Trouble::Gone);
             }
         }
-        conversation.leave(py, &Leave { result, keep, cleanups })
+        conversation.leave(py, &leave)
     });
     drop(inside);
-    if !outermost {
-        tree.set_conversation(before);
-        tree.spoil_all();
-        return left;
-    }
     tree.set_conversation(before);
-    if left.is_err() {
+    if !outermost {
+        tree.spoil_all();
+    } else if left.is_err() {
         entry.forget(tree.id());
         tree.abandon(py);
     } else if !keep {
@@ -262,6 +266,8 @@ fn run(
             if let Some((core, object)) = known.filter(|_| !enter.handlers.is_empty()) {
                 core.state().phase = Some(enter.phase.directive());
                 call_handlers(py, &object, enter.phase, handlers, debug)?;
+                // Those that the handlers have registered.
+                tree.run_cleanups(py);
             }
             0
         }
@@ -306,7 +312,6 @@ fn run(
             call_handlers(py, &object, phase, handlers, debug)?
         }
     };
-    streams::flush_thread(py);
     Ok(result)
 }
 

@@ -128,6 +128,13 @@ impl Regions {
         Some(list.swap_remove(at))
     }
 
+    /// Takes all regions out of the table; returns the trees that were kept and are not in use.
+    pub(crate) fn end(&self) -> Vec<Arc<Tree>> {
+        let all = std::mem::take(&mut *self.list.write().unwrap_or_else(PoisonError::into_inner));
+        let trees = all.iter().flat_map(|entry| entry.end());
+        trees.filter(|tree| tree.is_over()).collect()
+    }
+
     /// Claims an offered lane, looking through the regions from a rotating place on.
     pub(crate) fn take(&self, me: Owner, start: usize) -> Option<(Arc<Entry>, u32)> {
         let list = self.read();

@@ -198,10 +198,9 @@ impl Tree {
         Ok(())
     }
 
-    /// Takes the next clean-up to run: the one that was registered first.
+    /// Takes the next clean-up to run: the one that was registered last.
     fn next_cleanup(&self) -> Option<Cleanup> {
-        let mut inner = lock(&self.inner);
-        (!inner.cleanups.is_empty()).then(|| inner.cleanups.remove(0))
+        lock(&self.inner).cleanups.pop()
     }
 
     /// Runs the registered clean-ups, those too that they register.

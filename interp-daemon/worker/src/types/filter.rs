@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex};
 
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
+use pyo3::pyclass::{PyTraverseError, PyVisit};
 use pyo3::types::{PyBytes, PyString};
 use vivarium_protocol::frame::BODY_FILTER;
 use vivarium_protocol::message::{Call, FilterRef, HandlerRef, Reply};
@@ -20,18 +21,28 @@ const LINE_CHUNK: u64 = 8 << 10;
 /// Body frames of a filter carry at most this much.
 const CHUNK: usize = 64 << 10;
 
+/// How far a filter has read.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+enum Stream {
+    #[default]
+    Flowing,
+    /// Its end was reached, and what came before it handed out with it.
+    Ended,
+    /// The filter was told of the end by a `None`.
+    Told,
+}
+
 #[derive(Debug, Default)]
 struct State {
     closed: bool,
-    /// The end of the stream was read.
-    ended: bool,
+    stream: Stream,
     softspace: i64,
     /// Read by `readline` beyond its line.
     input: Vec<u8>,
 }
 
 /// `mp_filter`
-#[pyclass(name = "mp_filter", frozen, dict, weakref)]
+#[pyclass(name = "mp_filter", frozen, weakref)]
 #[derive(Debug)]
 pub(crate) struct MpFilter {
     core: Arc<Core>,
@@ -71,9 +82,7 @@ impl MpFilter {
         py: Python<'_>,
         f: impl FnOnce(&Arc<Conversation>) -> PyResult<T>,
     ) -> PyResult<T> {
-        if lock(&self.state).closed {
-            return Err(PyValueError::new_err("I/O operation on closed filter"));
-        }
+        self.check()?;
         self.running(py, f)
     }
 
@@ -95,59 +104,83 @@ impl MpFilter {
         self.with(py, |_| calls::ask(py, &self.core, call)?.done())
     }
 
-    /// Reads more: `None` at the end of the stream, else how many bytes came (0: nothing now).
-    fn fetch(&self, py: Python<'_>, want: Option<u64>, to: &mut Vec<u8>) -> PyResult<Option<u64>> {
-        if lock(&self.state).ended {
-            return Ok(None);
+    /// Reads more at the end of `to`; whether anything came. At the end of the stream, or if there is nothing now,
+    /// nothing does.
+    fn fetch(&self, py: Python<'_>, want: Option<u64>, to: &mut Vec<u8>) -> PyResult<bool> {
+        if lock(&self.state).stream != Stream::Flowing {
+            return Ok(false);
         }
         let call = Call::FilterRead(want);
+        let before = to.len();
         let answer =
             self.with(py, |_| calls::ask_into(py, &self.core, &call, Sink::Growing(to)))?;
         match answer.reply()? {
-            Reply::Int(n) => Ok(u64::try_from(n).ok()),
-            Reply::None => {
-                lock(&self.state).ended = true;
-                Ok(None)
-            }
-            other => Err(calls::unexpected(&other)),
+            Reply::Int(_) => {}
+            Reply::None => lock(&self.state).stream = Stream::Ended,
+            other => return Err(calls::unexpected(&other)),
         }
+        Ok(to.len() > before)
     }
-}
 
-fn limit(n: Option<i64>) -> Option<u64> {
-    n.and_then(|n| u64::try_from(n).ok())
+    /// What a read gives: bytes, or `None` once at the end of the stream (then `b""`, as in mod_python).
+    fn give<'py>(&self, py: Python<'py>, data: &[u8]) -> Option<Bound<'py, PyBytes>> {
+        let mut state = lock(&self.state);
+        if data.is_empty() && state.stream == Stream::Ended {
+            state.stream = Stream::Told;
+            return None;
+        }
+        drop(state);
+        Some(PyBytes::new(py, data))
+    }
+
+    fn check(&self) -> PyResult<()> {
+        if lock(&self.state).closed {
+            return Err(PyValueError::new_err("I/O operation on closed filter"));
+        }
+        Ok(())
+    }
 }
 
 #[pymethods]
 impl MpFilter {
-    /// F.read([n]): bytes; b"" when there is nothing now, None at the end of the stream.
-    #[pyo3(signature = (n=None, /))]
-    fn read<'py>(&self, py: Python<'py>, n: Option<i64>) -> PyResult<Option<Bound<'py, PyBytes>>> {
-        let want = limit(n);
-        let mut data = std::mem::take(&mut lock(&self.state).input);
-        let have = data.len() as u64;
-        if want.is_some_and(|w| w < have) {
-            let rest = data.split_off(want.unwrap_or(0) as usize);
-            lock(&self.state).input = rest;
-            return Ok(Some(PyBytes::new(py, &data)));
-        }
-        if want != Some(have) || have == 0 {
-            let more = self.fetch(py, want.map(|w| w - have), &mut data)?;
-            if more.is_none() && data.is_empty() {
-                return Ok(None);
-            }
-        }
-        Ok(Some(PyBytes::new(py, &data)))
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        // Never waits: what cannot be looked at now is left for the next time.
+        self.request.try_lock().map_or(Ok(()), |request| visit.call(&*request))
     }
 
-    /// F.readline([n]): a line as bytes; the last one may lack its end.
-    #[pyo3(signature = (n=None, /))]
-    fn readline<'py>(
-        &self,
-        py: Python<'py>,
-        n: Option<i64>,
-    ) -> PyResult<Option<Bound<'py, PyBytes>>> {
-        let want = limit(n).map_or(usize::MAX, |n| n as usize);
+    fn __clear__(&self, py: Python<'_>) {
+        self.set_req(py.None());
+    }
+
+    /// F.read([n]): bytes; b"" when there is nothing now, None at the end of the stream.
+    #[pyo3(signature = (n=-1, /))]
+    fn read<'py>(&self, py: Python<'py>, n: i64) -> PyResult<Option<Bound<'py, PyBytes>>> {
+        self.check()?;
+        let want = u64::try_from(n).ok();
+        let mut data = std::mem::take(&mut lock(&self.state).input);
+        let have = data.len() as u64;
+        match want {
+            Some(want) if want <= have => {
+                lock(&self.state).input = data.split_off(want as usize);
+                if want == 0 {
+                    return Ok(Some(PyBytes::new(py, b"")));
+                }
+            }
+            _ => {
+                self.fetch(py, want.map(|w| w - have), &mut data)?;
+            }
+        }
+        Ok(self.give(py, &data))
+    }
+
+    /// F.readline([n]): a line as bytes; the last one may lack its end. None at the end of the stream.
+    #[pyo3(signature = (n=-1, /))]
+    fn readline<'py>(&self, py: Python<'py>, n: i64) -> PyResult<Option<Bound<'py, PyBytes>>> {
+        self.check()?;
+        let want = usize::try_from(n).unwrap_or(usize::MAX);
+        if want == 0 {
+            return Ok(Some(PyBytes::new(py, b"")));
+        }
         let mut data = std::mem::take(&mut lock(&self.state).input);
         let mut searched = 0;
         let end = loop {
@@ -155,18 +188,13 @@ impl MpFilter {
                 break searched + at + 1;
             }
             searched = data.len();
-            if searched >= want {
-                break want;
-            }
-            match self.fetch(py, Some(LINE_CHUNK), &mut data)? {
-                None if data.is_empty() => return Ok(None),
-                None | Some(0) => break data.len(),
-                Some(_) => {}
+            if searched >= want || !self.fetch(py, Some(LINE_CHUNK), &mut data)? {
+                break searched;
             }
         };
-        let rest = data.split_off(end.min(want).min(data.len()));
+        let rest = data.split_off(end.min(want));
         lock(&self.state).input = rest;
-        Ok(Some(PyBytes::new(py, &data)))
+        Ok(self.give(py, &data))
     }
 
     /// F.write(s): passes text (as UTF-8) or bytes on.
@@ -184,10 +212,13 @@ impl MpFilter {
 
     /// F.flush(): sends on what was written.
     fn flush(&self, py: Python<'_>) -> PyResult<()> {
+        if lock(&self.state).closed {
+            return Ok(());
+        }
         self.ask(py, &Call::FilterFlush)
     }
 
-    /// F.close(): ends the stream; the filter cannot be used after that.
+    /// F.close(): ends the stream; the filter cannot be read or written after that.
     fn close(&self, py: Python<'_>) -> PyResult<()> {
         if lock(&self.state).closed {
             return Ok(());
@@ -199,6 +230,9 @@ impl MpFilter {
 
     /// F.pass_on(): hands what was not read on as it is.
     fn pass_on(&self, py: Python<'_>) -> PyResult<()> {
+        if lock(&self.state).closed {
+            return Ok(());
+        }
         self.ask(py, &Call::FilterPassOn)
     }
 

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
+use pyo3::pyclass::{PyTraverseError, PyVisit};
 use pyo3::types::{PyBytes, PyList, PyString, PyTuple};
 use vivarium_protocol::message::{Call, TableId};
 
@@ -142,6 +143,20 @@ impl MpRequest {
 
 #[pymethods]
 impl MpRequest {
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        // Never waits: what cannot be looked at now is left for the next time.
+        let Ok(held) = self.held.try_lock() else { return Ok(()) };
+        visit.call(&held.server)?;
+        visit.call(&held.running.walk)?;
+        visit.call(&held.running.list)?;
+        held.added.iter().try_for_each(|(_, list)| visit.call(list))
+    }
+
+    fn __clear__(&self) {
+        let held = std::mem::take(&mut *lock(&self.held));
+        drop(held);
+    }
+
     // Objects
 
     /// The client's connection.

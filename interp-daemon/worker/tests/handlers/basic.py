@@ -237,5 +237,63 @@ def at_exit(req):
 
 
 def hangs(req):
-    kept['hang'] = threading.Event()
-    kept['hang'].wait()
+    req.flush()
+    threading.Event().wait()
+
+
+def forks(req):
+    """A child process tries to use the request; its parent goes on."""
+    import os
+    read, write = os.pipe()
+    child = os.fork()
+    if child == 0:
+        said = []
+        for call in (lambda: req.write('x'), lambda: req.log_error('x'), lambda: req.method):
+            try:
+                said.append(repr(call()))
+            except Exception as error:
+                said.append(f'{type(error).__name__}: {error}')
+        print('printed by a child')
+        os.write(write, '\n'.join(said).encode())
+        os._exit(0)
+    os.close(write)
+    os.waitpid(child, 0)
+    with open(read) as said:
+        req.write(said.read())
+    return 0
+
+
+def fork_falls_out(req):
+    """A child process returns from the handler."""
+    import os
+    child = os.fork()
+    if child:
+        _, status = os.waitpid(child, 0)
+        req.write(f'child: {os.waitstatus_to_exitcode(status)}')
+    return 0
+
+
+def cycle(req):
+    """Leaves reference cycles through everything that can be part of one."""
+    import weakref
+    req.me = req
+    req.server.back = req
+    kept.setdefault('cycles', []).append((weakref.ref(req), weakref.ref(req.server)))
+    req.headers_out['X'] = '1'
+    req.write('x')
+    return 0
+
+
+def cycle_filter(filt):
+    import weakref
+    filt.req.filter = filt
+    kept.setdefault('cycles', []).append((weakref.ref(filt), weakref.ref(filt.req)))
+    filt.pass_on()
+
+
+def cycles_left(req):
+    import gc
+    gc.collect()
+    left = [ref() for pair in kept.pop('cycles') for ref in pair]
+    req.write(repr([each for each in left if each is not None]))
+    return 0

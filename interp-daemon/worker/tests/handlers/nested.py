@@ -1,5 +1,7 @@
 """Redirects and filters."""
 
+import threading
+
 kept = {}
 
 
@@ -71,7 +73,9 @@ def describes(filt):
     filt.write(repr((first, rest, filt.softspace, repr(filt)[:10])))
     filt.pass_on()
     filt.close()
-    for call in (filt.read, filt.flush, lambda: filt.write(b'x')):
+    filt.flush()
+    filt.close()
+    for call in (filt.read, filt.readline, lambda: filt.write(b'x')):
         try:
             call()
         except ValueError as error:
@@ -87,6 +91,12 @@ def late_filter(req):
     except Exception as error:
         req.write(f'{type(error).__name__}: {error} {kept["closed"]}')
     return 0
+
+
+def ends(filt):
+    """Reads on after the end."""
+    filt.write(repr([filt.read(0), filt.readline(2), filt.readline(), filt.read(8), filt.read(8),
+                     filt.read(8), filt.readline(), filt.read()]))
 
 
 def asks(filt):
@@ -110,4 +120,35 @@ def connectionhandler(conn):
     conn.write(line + conn.read(3) + conn.read().upper())
     conn.log_error('from the connection')
     conn.write(repr((conn.hlist.handler, conn.client_ip, conn.notes['n'])))
+    return 0
+
+
+def target_with_thread(req):
+    """A thread of the redirect's target writes to both requests while its handler waits for it."""
+    def run():
+        req.write('inner from a thread ')
+        req.prev.write('outer from a thread ')
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join()
+    return 0
+
+
+def redirect_in_thread(req):
+    """The redirect itself runs on a thread, while this one writes."""
+    thread = threading.Thread(target=req.internal_redirect, args=('/target',))
+    thread.start()
+    for _ in range(100):
+        req.write('.')
+    thread.join()
+    return 0
+
+
+def fibre(req):
+    """A target that redirects on until there is nowhere to go."""
+    req.write(req.uri)
+    step = int(req.uri[1:])
+    if step < 20:
+        req.internal_redirect(f'/{step + 1}')
     return 0
