@@ -5,6 +5,7 @@ use std::process::Command;
 
 /// Functions that the module calls.
 const FUNCTIONS: &[&str] = &[
+    "ap_(find_linked_module|register_auth_provider)|apr_dynamic_fn_retrieve",
     "ap_(add_(common_vars|cgi_vars|input_filter|output_filter|version_component)|allow_methods|auth_name|auth_type)",
     "ap_(bucket_error_create|bucket_eor_create|construct_url|discard_request_body|document_root|exists_config_define)",
     "ap_(get_(basic_auth_pw|brigade|loglevel|module_config|output_filter_handle|input_filter_handle|server_banner|useragent_host|remote_logname|limit_req_body))",
@@ -32,6 +33,10 @@ const TYPES: &[&str] = &[
     "core_server_config",
     "ap_filter_t",
     "ap_filter_rec_t",
+    "ap_directive_t",
+    "authn_provider",
+    "authz_provider",
+    "include_ctx_t",
     "ap_bucket_error",
     "apr_bucket",
     "apr_bucket_brigade",
@@ -47,7 +52,7 @@ const VARS: &[&str] = &[
     "OK|DECLINED|DONE|SUSPENDED|HTTP_.*|OR_.*|ACCESS_CONF|RSRC_CONF|EXEC_ON_READ|M_.*|METHODS",
     "AP_MPMQ_.*|AP_SQ_.*|AP_FTYPE_.*|AP_MODE_.*|AP_SERVER_.*|MODULE_MAGIC_.*|APLOG_.*|APR_HOOK_.*",
     "APR_OC_REASON_.*|APR_SUCCESS|APR_EOF|APR_TIMEUP|APR_READ|APR_FOPEN_.*|APR_BLOCK_READ|APR_NONBLOCK_READ|APR_OS_START.*",
-    "AP_FILTER_ERROR|REQUEST_.*",
+    "ap_conftree|AUTH_.*|AUTHZ_.*|AUTHN_.*|AP_AUTH_INTERNAL_.*|SSI_FLAG_.*|SSI_VALUE_.*|AP_FILTER_ERROR|REQUEST_.*",
     "ap_unixd_config|ap_server_conf|ap_server_root|ap_runtime_dir|apr_bucket_type_.*|ap_bucket_type_error|ap_bucket_type_eor|GET_ONLY_.*|NOT_IN_.*|REMOTE_.*",
 ];
 

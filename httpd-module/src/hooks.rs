@@ -47,7 +47,8 @@ macro_rules! request_hooks {
 
 request_hooks! {
     PostRead "post_read_request" phases::post_read;
-    Trans "translate_name" |r| phases::early(r, Phase::Trans);
+    Trans "translate_name" phases::translate;
+    MapToStorage "map_to_storage" phases::map_to_storage;
     HeaderParser "header_parser" phases::header_parser;
     Access "access_checker" |r| phases::early(r, Phase::Access);
     Authen "check_user_id" |r| phases::early(r, Phase::Authen);
@@ -59,7 +60,8 @@ request_hooks! {
 }
 
 /// `register_hooks`.
-pub(crate) unsafe extern "C" fn register(_: *mut sys::apr_pool_t) {
+pub(crate) unsafe extern "C" fn register(pool: *mut sys::apr_pool_t) {
+    crate::apache::auth::register(pool);
     // SAFETY: httpd is single-threaded here; the functions stay mapped for the life of the process (`-z nodelete`).
     unsafe {
         sys::ap_hook_pre_config(Some(pre_config), null(), null(), sys::APR_HOOK_MIDDLE);
@@ -70,6 +72,7 @@ pub(crate) unsafe extern "C" fn register(_: *mut sys::apr_pool_t) {
         sys::ap_hook_process_connection(Some(process_connection), null(), null(), middle);
         sys::ap_hook_post_read_request(Some(request_hook::<PostRead>), null(), null(), middle);
         sys::ap_hook_translate_name(Some(request_hook::<Trans>), null(), null(), middle);
+        sys::ap_hook_map_to_storage(Some(request_hook::<MapToStorage>), null(), null(), middle);
         sys::ap_hook_header_parser(Some(request_hook::<HeaderParser>), null(), null(), middle);
         sys::ap_hook_access_checker(Some(request_hook::<Access>), null(), null(), middle);
         // Before the modules that would answer for everybody: a configured Python handler that declines hands on to
@@ -128,6 +131,7 @@ unsafe extern "C" fn post_config(
 unsafe extern "C" fn child_init(_p: *mut sys::apr_pool_t, _s: *mut sys::server_rec) {
     guarded("child_init", (), || {
         daemon::child_init();
+        crate::apache::ssi::register();
         let mut threads = 0;
         // SAFETY: a query into a local integer.
         let known = unsafe { sys::ap_mpm_query(sys::AP_MPMQ_MAX_THREADS, &raw mut threads) };

@@ -8,7 +8,9 @@ mod change;
 
 use serde::{Deserialize, Serialize};
 
-pub use self::call::{Call, ConnectionInfo, ErrorKind, Leave, LogScope, Op, Reply, ServerInfo};
+pub use self::call::{
+    Call, ConfigNode, ConnectionInfo, ErrorKind, Leave, LogScope, Op, Reply, ServerInfo,
+};
 pub use self::change::Change;
 use crate::fields::{FIELDS, Field, Value, When};
 use crate::frame::NO_RID;
@@ -37,7 +39,14 @@ pub enum Phase {
     OutputFilter = 15,
     /// The tree is over and nothing is to run: forget it.
     Forget = 16,
+    /// `<!--#python eval="..." -->` and `exec`. Arguments: the attribute's name, its text.
     Ssi = 17,
+    /// Provider of `mod_auth_basic`. Arguments: user, password. Result: 0 wrong, 1 right, 2 no such user.
+    CheckPassword = 18,
+    /// Provider of `mod_auth_digest`. Arguments: user, realm. Result: 1 with the hash as the answer, 2 no such user.
+    RealmHash = 19,
+    /// `Require python-group`. Arguments: the groups, separated by spaces. Result: 0 no, 1 yes.
+    Groups = 20,
 }
 
 impl Phase {
@@ -60,14 +69,17 @@ impl Phase {
             Self::InputFilter => "PythonInputFilter",
             Self::OutputFilter => "PythonOutputFilter",
             Self::Ssi => "SSI",
+            Self::CheckPassword | Self::RealmHash => "PythonAuthnProvider",
+            Self::Groups => "PythonAuthzProvider",
         }
     }
 
     /// The phase of a wire number.
     pub fn from_u8(n: u8) -> Option<Self> {
         use Phase::{
-            Access, Authen, Authz, Cleanup, Connection, Content, Fixup, Forget, HeaderParser, Init,
-            InputFilter, Log, OutputFilter, PostReadRequest, Ssi, Trans, Type,
+            Access, Authen, Authz, CheckPassword, Cleanup, Connection, Content, Fixup, Forget,
+            Groups, HeaderParser, Init, InputFilter, Log, OutputFilter, PostReadRequest, RealmHash,
+            Ssi, Trans, Type,
         };
         [
             PostReadRequest,
@@ -87,6 +99,9 @@ impl Phase {
             OutputFilter,
             Forget,
             Ssi,
+            CheckPassword,
+            RealmHash,
+            Groups,
         ]
         .into_iter()
         .find(|p| *p as u8 == n)

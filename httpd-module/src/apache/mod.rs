@@ -5,6 +5,7 @@
 //! to a C structure: two hooks can hold the same request.
 #![allow(unsafe_code)]
 
+pub(crate) mod auth;
 pub(crate) mod brigade;
 pub(crate) mod connection;
 pub(crate) mod edge;
@@ -14,6 +15,7 @@ pub(crate) mod ops;
 pub(crate) mod pool;
 pub(crate) mod request;
 pub(crate) mod server;
+pub(crate) mod ssi;
 pub(crate) mod table;
 
 use core::ffi::{CStr, c_char};
@@ -28,6 +30,13 @@ pub(crate) unsafe fn bytes<'a>(p: *const c_char) -> Option<&'a [u8]> {
     }
     // SAFETY: not null, and NUL-terminated by the caller's promise.
     Some(unsafe { CStr::from_ptr(p) }.to_bytes())
+}
+
+/// Whether httpd has loaded a module, by the name in its record.
+pub(crate) fn has_module(name: &CStr) -> bool {
+    // SAFETY: a NUL-terminated name; httpd is single-threaded while it reads its configuration, and the list does not
+    // change afterwards.
+    !unsafe { crate::sys::ap_find_linked_module(name.as_ptr()) }.is_null()
 }
 
 /// An element of an APR array, whose storage is declared as bytes and aligned for any type (`apr_palloc`).

@@ -2,7 +2,8 @@
 
 use core::ffi::{CStr, c_int};
 
-use vivarium_protocol::message::{ErrorKind, Op};
+use vivarium_protocol::codec;
+use vivarium_protocol::message::{ConfigNode, ErrorKind, Op};
 
 use super::request::Request;
 use crate::conversation::calls::Answer;
@@ -41,6 +42,14 @@ pub(crate) fn global(op: Op, number: i64, argument: &[u8]) -> Answer {
                 Ok(name) => int(unsafe { sys::ap_exists_config_define(name.as_ptr()) }),
                 Err(_) => int(0),
             }
+        }
+        Op::ConfigTree => {
+            // SAFETY: the tree lives as long as the configuration that this process runs with.
+            let nodes = unsafe { config_nodes(sys::ap_conftree, 0) };
+            codec::encode(&nodes).map_or(
+                Answer::Error(ErrorKind::Value, b"the configuration is too large"),
+                Answer::Bytes,
+            )
         }
         _ => Answer::Error(ErrorKind::State, b"only within a request"),
     }
@@ -118,10 +127,39 @@ pub(crate) fn of_request(r: Request<'_>, op: Op, number: i64, argument: &[u8]) -
                 }
                 Answer::Ok
             }
-            Op::ServerRoot | Op::MpmQuery | Op::ExistsConfigDefine => global(op, number, argument),
-            Op::AddedHandler | Op::Requires | Op::AddHandlerExtensions => {
-                Answer::Error(ErrorKind::State, b"not possible here")
+            Op::ServerRoot | Op::MpmQuery | Op::ExistsConfigDefine | Op::ConfigTree => {
+                global(op, number, argument)
             }
+            Op::Requires => Answer::Text(r.dir_conf().and_then(|c| Some(c.requires.as_ref()?.join(&b'\n')))),
+            Op::AddHandlerExtensions => Answer::Text(r.dir_conf().map(|c| c.extensions.join(&b' '))),
+            Op::AddedHandler => Answer::Error(ErrorKind::State, b"not possible here"),
         }
     }
+}
+
+/// How deep sections may nest; httpd's own configurations come nowhere near.
+const MAX_NESTING: u32 = 64;
+
+/// # Safety
+/// `first` is null or the first of a live list of directives.
+unsafe fn config_nodes(first: *const sys::ap_directive_t, depth: u32) -> Vec<ConfigNode> {
+    let mut nodes = Vec::new();
+    let mut next = first;
+    // SAFETY: live list that ends with null, by the caller's promise; strings live as long.
+    while let Some(d) = unsafe { next.as_ref() } {
+        // SAFETY: as above.
+        nodes.push(unsafe {
+            ConfigNode {
+                directive: super::bytes(d.directive).unwrap_or(b"").to_vec(),
+                args: super::bytes(d.args).unwrap_or(b"").to_vec(),
+                children: if depth < MAX_NESTING {
+                    config_nodes(d.first_child, depth + 1)
+                } else {
+                    Vec::new()
+                },
+            }
+        });
+        next = d.next;
+    }
+    nodes
 }

@@ -96,6 +96,12 @@ impl<'r> Request<'r> {
         unsafe { super::bytes((*self.raw()).handler) }
     }
 
+    /// Whether somebody has been authenticated.
+    pub(crate) fn has_user(self) -> bool {
+        // SAFETY: live request.
+        unsafe { !(*self.raw()).user.is_null() }
+    }
+
     /// `r->filename`.
     pub(crate) fn filename(self) -> Option<&'r [u8]> {
         // SAFETY: as in `handler`.

@@ -62,6 +62,12 @@ pub(crate) struct DirConf {
     pub(crate) directives: Pairs,
     /// `PythonOption`; an empty value removes the key.
     pub(crate) options: Pairs,
+    /// Whether the innermost section with handlers is a `<Location>`.
+    pub(crate) in_location: Option<bool>,
+    /// `Require` lines, if the section has any.
+    pub(crate) requires: Option<Vec<Bytes>>,
+    /// Extensions that `AddHandler` maps to us.
+    pub(crate) extensions: Vec<Bytes>,
     encoded_config: OnceLock<Vec<u8>>,
     encoded_options: OnceLock<Vec<u8>>,
 }
@@ -108,12 +114,17 @@ impl DirConf {
             filters,
             directives: overlay(&outer.directives, &inner.directives),
             options: overlay(&outer.options, &inner.options),
+            in_location: inner.in_location.or(outer.in_location),
+            // As mod_authz_core without `AuthMerging`: a section's own lines take the place of outer ones.
+            requires: inner.requires.clone().or_else(|| outer.requires.clone()),
+            extensions: outer.extensions.iter().chain(&inner.extensions).cloned().collect(),
             ..Self::default()
         }
     }
 
     /// Appends a handler to a phase's list, as repeated directives in one section do.
     pub(crate) fn add_handler(&mut self, phase: Phase, extension: Option<&[u8]>, handler: Handler) {
+        self.in_location = Some(handler.is_location);
         let at = self
             .lists
             .iter()
@@ -124,6 +135,12 @@ impl DirConf {
                 self.lists.len() - 1
             });
         Arc::make_mut(&mut self.lists[at].handlers).push(handler);
+    }
+
+    /// Makes a handler the only one of a phase.
+    pub(crate) fn set_handler(&mut self, phase: Phase, handler: Handler) {
+        self.lists.retain(|l| l.phase != phase);
+        self.add_handler(phase, None, handler);
     }
 
     /// Defines a filter; the last definition of a name counts.

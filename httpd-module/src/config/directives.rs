@@ -12,6 +12,10 @@ pub(crate) enum Context {
     Everywhere,
     /// Server, virtual host and sections, not `.htaccess`.
     Sections,
+    /// As `Require` (`OR_AUTHCFG`).
+    Auth,
+    /// As `AddHandler` (`OR_FILEINFO`).
+    FileInfo,
     /// Server and virtual host only.
     Servers,
     /// The main server only.
@@ -30,12 +34,19 @@ pub(crate) struct Args<'a> {
     pub(crate) dir: &'a mut DirConf,
     /// The server's configuration, for `Context::Main`.
     pub(crate) server: Option<&'a mut ServerConf>,
-    /// The directory of the section, with a trailing slash.
+    /// The directory of the section, with a trailing slash, or the path of a `<Location>`.
     pub(crate) directory: Option<Vec<u8>>,
     /// The section is a `<Location>`.
     pub(crate) is_location: bool,
     /// Filters to register with httpd: name, input.
     pub(crate) register: Vec<(Vec<u8>, bool)>,
+}
+
+impl Args<'_> {
+    /// Whether httpd has loaded a module.
+    fn has_module(&self, name: &core::ffi::CStr) -> bool {
+        crate::apache::has_module(name)
+    }
 }
 
 /// One directive.
@@ -187,6 +198,31 @@ pub(crate) const ROWS: &[Row] = &[
         parse: option,
     },
     Row {
+        name: "PythonAuthnProvider",
+        context: Context::Everywhere,
+        usage: "PythonAuthnProvider module[::object]",
+        parse: |a| provider(a, Phase::CheckPassword),
+    },
+    Row {
+        name: "PythonAuthzProvider",
+        context: Context::Everywhere,
+        usage: "PythonAuthzProvider module[::object]",
+        parse: |a| provider(a, Phase::Groups),
+    },
+    // Two directives of others, which httpd shows to every module that asks: what they say is kept for Python.
+    Row {
+        name: "Require",
+        context: Context::Auth,
+        usage: "Require [not] entity-name [entity-name] ...",
+        parse: require,
+    },
+    Row {
+        name: "AddHandler",
+        context: Context::FileInfo,
+        usage: "AddHandler handler-name extension [extension] ...",
+        parse: add_handler,
+    },
+    Row {
         name: "VivariumDaemon",
         context: Context::Main,
         usage: "VivariumDaemon managed [PATH] | unix:PATH",
@@ -298,6 +334,39 @@ fn filter(a: &mut Args<'_>, is_input: bool) -> Result<(), String> {
     let handler = self::handler(a, &handler, false);
     a.register.push((name.clone(), is_input));
     a.dir.add_filter(FilterDef { name: name.into(), is_input, handler });
+    Ok(())
+}
+
+fn provider(a: &mut Args<'_>, phase: Phase) -> Result<(), String> {
+    let [name] = a.words.as_slice() else {
+        return Err(format!("{} takes one `module` or `module::object`", a.name));
+    };
+    let name = name.clone();
+    check_text(a.name, &name)?;
+    let handler = handler(a, &name, false);
+    a.dir.set_handler(phase, handler);
+    Ok(())
+}
+
+fn require(a: &mut Args<'_>) -> Result<(), String> {
+    // Asking for the directive must not make a configuration valid that nobody enforces.
+    if !a.has_module(c"mod_authz_core.c") {
+        return Err("Require needs mod_authz_core: load it".into());
+    }
+    a.dir.requires.get_or_insert_default().push(a.raw.into());
+    Ok(())
+}
+
+fn add_handler(a: &mut Args<'_>) -> Result<(), String> {
+    if !a.has_module(c"mod_mime.c") {
+        return Err("AddHandler needs mod_mime: load it".into());
+    }
+    if let [handler, extensions @ ..] = a.words.as_slice() {
+        let ours = [&b"mod_python"[..], b"python-program"];
+        if ours.iter().any(|o| handler.eq_ignore_ascii_case(o)) {
+            a.dir.extensions.extend(extensions.iter().map(|e| e.as_slice().into()));
+        }
+    }
     Ok(())
 }
 

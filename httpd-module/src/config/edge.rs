@@ -56,6 +56,8 @@ static COMMANDS: Commands = {
         table[i].req_override = match ROWS[i].context {
             Context::Everywhere => sys::OR_ALL | sys::RSRC_CONF | sys::ACCESS_CONF,
             Context::Sections => sys::RSRC_CONF | sys::ACCESS_CONF,
+            Context::Auth => sys::OR_AUTHCFG,
+            Context::FileInfo => sys::OR_FILEINFO,
             Context::Servers | Context::Main => sys::RSRC_CONF,
         };
         // httpd shows this in `httpd -L` and in "wrong number of arguments" messages.
@@ -191,7 +193,7 @@ fn name_len(name: &[u8; NAME_ROOM]) -> usize {
     name.iter().position(|b| *b == 0).unwrap_or(NAME_ROOM - 1)
 }
 
-/// The directory of the section that a directive stands in, and whether that is a `<Location>`.
+/// The directory of the section that a directive stands in, or the path of a `<Location>`, and whether it is one.
 ///
 /// # Safety
 /// `cmd` is live.
@@ -203,7 +205,7 @@ unsafe fn section(cmd: *const sys::cmd_parms) -> (Option<Vec<u8>>, bool) {
         while let Some(d) = node.as_ref() {
             let kind = apache::bytes(d.directive).unwrap_or(b"").to_ascii_lowercase();
             if kind.starts_with(b"<location") {
-                return (None, true);
+                return (apache::bytes((*cmd).path).map(<[u8]>::to_vec), true);
             }
             if kind.starts_with(b"<directory") {
                 // The innermost section's path is ready-made, true name and slash included.

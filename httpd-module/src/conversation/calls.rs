@@ -88,7 +88,7 @@ pub(crate) fn answer(
             return c.reply(header, &Reply::Ok);
         }
         Call::Server(_)
-        | Call::Op { op: Op::ServerRoot | Op::MpmQuery | Op::ExistsConfigDefine, .. } => {
+        | Call::Op { op: Op::ServerRoot | Op::MpmQuery | Op::ExistsConfigDefine | Op::ConfigTree, .. } => {
             return answer_global(c, header, &call);
         }
         _ => {}
@@ -185,6 +185,17 @@ pub(crate) fn answer(
         | Call::FilterClose
         | Call::FilterPassOn
         | Call::FilterDisable => c.reply(header, &refused(ErrorKind::State, b"only in a filter")),
+        Call::Argument(n) => {
+            let argument = level.arguments.get(n as usize);
+            c.reply(header, &Reply::Text(argument.map(|a| &**a)))
+        }
+        Call::Answer(text) => {
+            if text.len() > 4096 || text.contains(&0) {
+                return Err(c.broken("an answer that is too long or has a NUL".into()));
+            }
+            *level.answer.borrow_mut() = Some(text.to_vec());
+            c.reply(header, &Reply::Ok)
+        }
         Call::ConnectionRead(_) | Call::ConnectionReadLine(_) | Call::ConnectionWrite(_) => {
             c.reply(header, &refused(ErrorKind::State, b"only in a connection handler"))
         }
@@ -269,6 +280,7 @@ pub(crate) enum Answer {
     Ok,
     Int(i64),
     Text(Option<Vec<u8>>),
+    Bytes(Vec<u8>),
     Error(ErrorKind, &'static [u8]),
 }
 
@@ -278,6 +290,7 @@ impl Answer {
             Self::Ok => Reply::Ok,
             Self::Int(n) => Reply::Int(*n),
             Self::Text(t) => Reply::Text(t.as_deref()),
+            Self::Bytes(b) => Reply::Bytes(b),
             Self::Error(kind, text) => Reply::Error { kind: *kind, text },
         }
     }

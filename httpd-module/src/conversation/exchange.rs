@@ -31,6 +31,10 @@ pub(crate) struct Level {
     pub(crate) filter: Option<Rc<Run>>,
     /// The number of a request that is over.
     past: Option<u32>,
+    /// What the phase is given beside the request (SSI, providers).
+    pub(crate) arguments: Vec<Vec<u8>>,
+    /// What it answers beside a number.
+    pub(crate) answer: RefCell<Option<Vec<u8>>>,
 }
 
 impl Level {
@@ -38,9 +42,17 @@ impl Level {
     pub(crate) fn request(entry: Rc<Entry>) -> Self {
         Self { entry: Some(entry), ..Self::default() }
     }
+    /// A request with arguments.
+    pub(crate) fn with_arguments(entry: Rc<Entry>, arguments: Vec<Vec<u8>>) -> Self {
+        Self { entry: Some(entry), arguments, ..Self::default() }
+    }
+    /// An SSI element of a request.
+    pub(crate) fn element(entry: Rc<Entry>, run: Rc<Run>, arguments: Vec<Vec<u8>>) -> Self {
+        Self { filter: Some(run), ..Self::with_arguments(entry, arguments) }
+    }
     /// A filter of a request.
     pub(crate) fn filter(entry: Rc<Entry>, run: Rc<Run>) -> Self {
-        Self { entry: Some(entry), filter: Some(run), past: None }
+        Self { entry: Some(entry), filter: Some(run), ..Self::default() }
     }
     /// A request that is over.
     pub(crate) fn afterwards(rid: u32) -> Self {

@@ -26,6 +26,8 @@ pub(crate) struct Run {
     /// For input filters: how data was asked for; taken when it is fetched.
     demand: Cell<Option<Demand>>,
     is_input: bool,
+    /// The output is not passed on: the caller takes it.
+    keeps_output: bool,
     /// Fetching failed: the APR status.
     failed: Cell<i32>,
     input: Brigade,
@@ -68,9 +70,14 @@ impl Run {
     }
 
     fn new(filter: Filter, input: Brigade, output: Brigade, demand: Option<Demand>) -> Rc<Self> {
-        Rc::new(Self {
+        Rc::new(Self::plain(filter, input, output, demand))
+    }
+
+    fn plain(filter: Filter, input: Brigade, output: Brigade, demand: Option<Demand>) -> Self {
+        Self {
             filter,
             is_input: demand.is_some(),
+            keeps_output: demand.is_some(),
             demand: Cell::new(demand),
             failed: Cell::new(sys::APR_SUCCESS),
             input,
@@ -79,13 +86,18 @@ impl Run {
             eos_seen: Cell::new(false),
             closed: Cell::new(false),
             disabled: Cell::new(false),
-        })
+        }
+    }
+
+    /// An SSI element: nothing to read, and its output stays where it is.
+    pub(crate) fn element(filter: Filter, input: Brigade, output: Brigade) -> Rc<Self> {
+        Rc::new(Self { keeps_output: true, ..Self::plain(filter, input, output, None) })
     }
 
     /// Hands output to the next filter. An input filter's output stays: it is what the caller asked for.
     fn pass(&self) -> i32 {
         self.gathered.set(0);
-        if self.is_input {
+        if self.keeps_output {
             return sys::APR_SUCCESS;
         }
         let status = filter::pass(self.filter.next(), self.output);

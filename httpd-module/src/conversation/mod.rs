@@ -8,6 +8,8 @@
 //! | [`body`] | bodies: output that the worker writes, input that it reads, files |
 //! | [`connections`] | connection handlers |
 //! | [`filters`] | Python output filters |
+//! | [`providers`] | authentication and authorisation providers |
+//! | [`ssi`] | elements of mod_include |
 //! | [`snapshot`] | what an `Enter` tells of a request |
 //! | [`phases`] | the phases of a request, and what a result or a failure becomes |
 //! | [`run`] | running one phase: which pool, which conversation |
@@ -20,8 +22,10 @@ pub(crate) mod connections;
 pub(crate) mod exchange;
 pub(crate) mod filters;
 pub(crate) mod phases;
+pub(crate) mod providers;
 pub(crate) mod run;
 pub(crate) mod snapshot;
+pub(crate) mod ssi;
 pub(crate) mod tree;
 
 /// How a phase that could not be run to its end failed.

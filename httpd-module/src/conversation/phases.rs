@@ -13,6 +13,10 @@ use crate::apache::request::Request;
 use crate::config::dir::{DirConf, HandlerList};
 use crate::sys;
 
+/// What mod_python logs for an authentication handler that forgets whom it has let in.
+const NO_USER: &[u8] = b"python_handler: After PythonAuthenHandler req->user is NULL. Assign something to \
+    req.user if returning OK to avoid this error.";
+
 /// The content handler's hook.
 pub(crate) fn content(r: Request<'_>) -> i32 {
     if !matches!(r.handler(), Some(b"mod_python" | b"python-program")) {
@@ -39,6 +43,11 @@ pub(crate) fn content(r: Request<'_>) -> i32 {
 pub(crate) fn early(r: Request<'_>, phase: Phase) -> i32 {
     match run_configured(r, phase) {
         None => sys::DECLINED,
+        // httpd would answer 500 by itself; this says whose doing it is.
+        Some((_, _, Ok(sys::OK))) if phase == Phase::Authen && !r.has_user() => {
+            log::request(r, log::Level::Err as i32, NO_USER);
+            sys::HTTP_INTERNAL_SERVER_ERROR
+        }
         Some((_, _, Ok(result))) => result,
         Some((_, _, Err(fault))) => {
             retry_after(r, &fault);
@@ -56,6 +65,24 @@ pub(crate) fn post_read(r: Request<'_>) -> i32 {
         sys::OK | sys::DECLINED => early(r, Phase::Init),
         other => other,
     }
+}
+
+/// `translate_name`: where a `<Location>` has Python handlers, a request is not mapped to a file.
+pub(crate) fn translate(r: Request<'_>) -> i32 {
+    match early(r, Phase::Trans) {
+        sys::DECLINED if in_location(r) => sys::OK,
+        other => other,
+    }
+}
+
+fn in_location(r: Request<'_>) -> bool {
+    r.dir_conf().and_then(|c| c.in_location) == Some(true)
+}
+
+/// `map_to_storage`: without a file `<Directory>` sections and `.htaccess` files are not looked at. A file that a
+/// handler has set is mapped like any other, with whatever its directory forbids.
+pub(crate) fn map_to_storage(r: Request<'_>) -> i32 {
+    if in_location(r) && r.filename().is_none() { sys::OK } else { sys::DECLINED }
 }
 
 /// `header_parser`: first a section's own `PythonInitHandler`, which `post_read_request` could not know.

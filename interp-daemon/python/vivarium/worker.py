@@ -137,9 +137,9 @@ def main():
     # `-m` made this file the main module; programs that look for theirs find an empty one, as inside httpd.
     threads = [threading.Thread(target=extension.serve, name=f'vivarium-{n}', daemon=True)
                for n in range(count)]
-    extension.ready(sys.version.split()[0])
     for thread in threads:
         thread.start()
+    extension.ready(sys.version.split()[0])
     left = extension.wait()
     join(threads, time.monotonic() + left)
     extension.run_exit_cleanups()

@@ -161,6 +161,10 @@ pub enum Call<'a> {
     ConnectionReadLine(Option<u64>),
     /// In a connection phase: send these bytes (at most 64 KiB) now.
     ConnectionWrite(#[serde(borrow)] &'a [u8]),
+    /// An argument of the phase (SSI and providers), counted from 0. Answer: [`Reply::Text`].
+    Argument(u8),
+    /// The phase's answer beside its number (a realm hash). At most 4096 bytes, no NUL.
+    Answer(#[serde(borrow)] &'a [u8]),
     /// A plain operation of [`Op`] without arguments beyond a number and a text.
     Op {
         /// Which.
@@ -218,6 +222,19 @@ pub enum Op {
     Requires,
     /// The extensions that `AddHandler` maps to us, separated by spaces: [`Reply::Text`].
     AddHandlerExtensions,
+    /// The parsed configuration: [`Reply::Bytes`] with an encoded list of [`ConfigNode`].
+    ConfigTree,
+}
+
+/// A directive of the parsed configuration, for `apache.config_tree()`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConfigNode {
+    /// Its name; containers begin with `<`.
+    pub directive: Vec<u8>,
+    /// The rest of its line.
+    pub args: Vec<u8>,
+    /// What a container holds.
+    pub children: Vec<ConfigNode>,
 }
 
 /// The answer to a [`Call`], or to a `Body` frame with the sync flag.

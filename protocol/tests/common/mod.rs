@@ -1,5 +1,7 @@
 //! Values of every type that goes over the wire.
 
+use std::sync::LazyLock;
+
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
@@ -11,13 +13,24 @@ use vivarium_protocol::message::{
     Call, Change, ConnectionInfo, ErrorKind, Leave, LogScope, Op, Reply, ServerInfo, TableId,
 };
 
+/// Noise that the borrowing messages take their bytes from: strategies want values that live for ever.
+static NOISE: LazyLock<Vec<u8>> = LazyLock::new(|| {
+    let step = |n: &u32| Some(n.wrapping_mul(1_664_525).wrapping_add(1_013_904_223));
+    std::iter::successors(Some(1), step).map(|n| (n >> 24) as u8).take(8192).collect()
+});
+/// The same without zeros.
+static TEXT: LazyLock<Vec<u8>> = LazyLock::new(|| NOISE.iter().map(|b| (*b).max(1)).collect());
+
+fn part(of: &'static [u8]) -> impl Strategy<Value = &'static [u8]> {
+    (0..of.len() - 40, 0..40_usize).prop_map(move |(at, len)| &of[at..at + len])
+}
+
 pub(crate) fn bytes() -> impl Strategy<Value = &'static [u8]> {
-    // Leaked: the messages borrow, and strategies want values that live long. A test process is short.
-    vec(any::<u8>(), 0..40).prop_map(|v| &*v.leak())
+    part(&NOISE)
 }
 
 fn text() -> impl Strategy<Value = &'static [u8]> {
-    vec(1..=255_u8, 0..40).prop_map(|v| &*v.leak())
+    part(&TEXT)
 }
 
 fn owned() -> impl Strategy<Value = Vec<u8>> {

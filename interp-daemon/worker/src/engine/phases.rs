@@ -199,8 +199,9 @@ pub(crate) fn enter(
     let ended = CURRENT.with(|c| c.borrow_mut().split_off(running));
     drop(ended);
     let (cleanups, registered) = tree.registered();
-    let keep = !last_word && (enter.flags & ENTER_LAST == 0 || registered);
-    let leave = Leave { result, keep, cleanups };
+    // What is to be kept is said once, by the outermost `Leave`.
+    let keep = outermost && !last_word && (enter.flags & ENTER_LAST == 0 || registered);
+    let leave = Leave { result, keep, cleanups: outermost && cleanups };
     let inside = conversation.enter(py);
     let left = conversation.flush_changes(py, &tree).and_then(|()| {
         if outermost {

@@ -1,10 +1,12 @@
 //! A request thread: look for an offered lane, run its conversation, look again.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use pyo3::prelude::*;
+use vivarium_protocol::codes;
 
 use super::control::{Worker, worker};
 use super::conversation::{Conversation, Trouble};
@@ -75,11 +77,16 @@ fn ring(worker: &Worker) {
 
 fn converse(py: Python<'_>, entry: Arc<Entry>, lane: u32) {
     let conversation = Arc::new(Conversation::new(entry, lane));
-    let ended = conversation
-        .first(py)
-        .and_then(|(header, payload)| phases::enter(py, &conversation, header, payload));
+    let run = || {
+        let (header, payload) = conversation.first(py)?;
+        phases::enter(py, &conversation, header, payload)
+    };
+    // Handlers' errors have been dealt with further in: what comes here is httpd's, or a mistake of ours.
+    let ended = catch_unwind(AssertUnwindSafe(run))
+        .unwrap_or_else(|_| conversation.give_up(format!("{}: internal error", codes::PANIC)));
     match ended {
-        Ok(()) | Err(Trouble::Over | Trouble::Gone) => {}
+        // `Broken` was complained of where it was found.
+        Ok(()) | Err(Trouble::Over | Trouble::Gone | Trouble::Broken(_)) => {}
         Err(trouble) => super::control::complain(&format!("a conversation has failed: {trouble}")),
     }
 }

@@ -9,90 +9,14 @@ use pyo3::exceptions::{PyKeyError, PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyIterator, PyList, PyTuple};
 use vivarium_protocol::message::{Call, Change, Reply, TableId};
-use vivarium_protocol::table::{read_table, same_key};
-use vivarium_protocol::wire::{Reader, WireError};
 
 use super::fields::malformed;
+use super::pairs::Pairs;
 use super::text;
 use crate::engine::buffers::Buffer;
 use crate::engine::calls;
 use crate::engine::lock;
 use crate::engine::state::{ALL_TABLES, Core, MAX_PENDING};
-
-/// A key or a value: in the table's base, or its own.
-#[derive(Debug, Clone)]
-enum Slot {
-    At(u32, u32),
-    Own(Box<[u8]>),
-}
-
-/// The pairs of a table at one moment.
-#[derive(Debug, Clone, Default)]
-struct Pairs {
-    base: Arc<Buffer>,
-    list: Vec<(Slot, Slot)>,
-}
-
-impl Pairs {
-    /// Decodes a table that lies at `at` in `base`.
-    fn decode(base: Arc<Buffer>, at: usize, len: usize) -> Result<Self, WireError> {
-        let bytes = base.get(at..at + len).ok_or(WireError { at, what: "table" })?;
-        let mut reader = Reader::new(bytes);
-        let pairs = read_table(&mut reader)?;
-        reader.finish()?;
-        let start = base.as_ptr() as usize;
-        let slot = |s: &[u8]| Slot::At((s.as_ptr() as usize - start) as u32, s.len() as u32);
-        let list = pairs.iter().map(|(k, v)| (slot(k), slot(v))).collect();
-        Ok(Self { base, list })
-    }
-
-    fn get<'a>(&'a self, slot: &'a Slot) -> &'a [u8] {
-        match slot {
-            Slot::At(at, len) => {
-                self.base.get(*at as usize..(*at + *len) as usize).unwrap_or_default()
-            }
-            Slot::Own(bytes) => bytes,
-        }
-    }
-
-    fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
-        self.list.iter().map(|(k, v)| (self.get(k), self.get(v)))
-    }
-
-    fn of_key<'a>(&'a self, key: &'a [u8]) -> impl Iterator<Item = &'a [u8]> {
-        self.iter().filter(move |(k, _)| same_key(k, key)).map(|(_, v)| v)
-    }
-
-    fn add(&mut self, key: &[u8], value: &[u8]) {
-        self.list.push((Slot::Own(key.into()), Slot::Own(value.into())));
-    }
-
-    fn unset(&mut self, key: &[u8]) {
-        let base = &self.base;
-        self.list.retain(|(k, _)| {
-            let k = match k {
-                Slot::At(at, len) => {
-                    base.get(*at as usize..(*at + *len) as usize).unwrap_or_default()
-                }
-                Slot::Own(bytes) => bytes,
-            };
-            !same_key(k, key)
-        });
-    }
-
-    /// As `apr_table_set`: the first pair of the key keeps its place and its spelling, others go.
-    fn set(&mut self, key: &[u8], value: &[u8]) {
-        let first = self.iter().position(|(k, _)| same_key(k, key));
-        let Some(first) = first else { return self.add(key, value) };
-        let kept = self.list[first].0.clone();
-        if self.of_key(key).nth(1).is_some() {
-            self.unset(key);
-            self.list.insert(first.min(self.list.len()), (kept, Slot::Own(value.into())));
-        } else {
-            self.list[first].1 = Slot::Own(value.into());
-        }
-    }
-}
 
 /// The request that a table belongs to.
 #[derive(Debug)]
@@ -149,10 +73,7 @@ impl MpTable {
     pub(crate) fn drop_empty(&self) {
         let mut inner = lock(&self.inner);
         if inner.pairs.iter().any(|(_, v)| v.is_empty()) {
-            let pairs = Arc::make_mut(&mut inner.pairs);
-            let kept: Vec<bool> = pairs.iter().map(|(_, v)| !v.is_empty()).collect();
-            let mut kept = kept.into_iter();
-            pairs.list.retain(|_| kept.next().unwrap_or(true));
+            Arc::make_mut(&mut inner.pairs).retain(|_, value| !value.is_empty());
         }
     }
 
@@ -363,7 +284,7 @@ impl MpTable {
     }
 
     fn __len__(&self, py: Python<'_>) -> PyResult<usize> {
-        Ok(self.pairs(py)?.list.len())
+        Ok(self.pairs(py)?.len())
     }
 
     fn __iter__(slf: &Bound<'_, Self>) -> PyResult<TableIterator> {
@@ -372,12 +293,11 @@ impl MpTable {
 
     fn __repr__(&self, py: Python<'_>) -> PyResult<String> {
         let pairs = self.pairs(py)?;
-        let shown = pairs
-            .list
+        let mut shown = pairs
             .iter()
-            .rev()
-            .map(|(k, v)| Ok(format!("{}: {}", repr(py, pairs.get(k))?, repr(py, pairs.get(v))?)))
+            .map(|(k, v)| Ok(format!("{}: {}", repr(py, k)?, repr(py, v)?)))
             .collect::<PyResult<Vec<_>>>()?;
+        shown.reverse();
         Ok(format!("{{{}}}", shown.join(", ")))
     }
 
@@ -465,7 +385,7 @@ impl MpTable {
 
     /// T.clear(): removes all pairs.
     fn clear(&self, py: Python<'_>) -> PyResult<()> {
-        self.edit(py, |pairs| pairs.list.clear())?;
+        self.edit(py, Pairs::clear)?;
         self.tell(Change::Clear);
         Ok(())
     }
@@ -551,7 +471,7 @@ impl TableIterator {
     }
 
     fn __next__<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
-        if lock(&self.table.get().inner).pairs.list.len() != self.size {
+        if lock(&self.table.get().inner).pairs.len() != self.size {
             return Err(PyRuntimeError::new_err("table changed size during iteration"));
         }
         self.rest.bind(py).clone().next().transpose()

@@ -297,3 +297,8 @@ def cycles_left(req):
     left = [ref() for pair in kept.pop('cycles') for ref in pair]
     req.write(repr([each for each in left if each is not None]))
     return 0
+
+
+def length(req):
+    req.write(str(len(req.read())))
+    return 0
