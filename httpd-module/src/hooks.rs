@@ -138,6 +138,7 @@ unsafe extern "C" fn child_init(_p: *mut sys::apr_pool_t, _s: *mut sys::server_r
         if known == sys::APR_SUCCESS {
             MAX_THREADS.store(u32::try_from(threads).unwrap_or(1), Ordering::Relaxed);
         }
+        crate::startup::begin();
     });
 }
 

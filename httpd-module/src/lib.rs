@@ -27,4 +27,5 @@ mod module;
 mod paths;
 mod process;
 mod retained;
+mod startup;
 mod sys;

@@ -122,7 +122,8 @@ fn run(control: &OwnedFd, page: &OwnedFd) -> Result<ExitCode, Box<dyn std::error
                 !gone
             }),
             ToWorker::Stop { .. } if mode == Mode::Honest => return Ok(ExitCode::SUCCESS),
-            ToWorker::Stop { .. } => {}
+            // Whatever else it is told means nothing to it.
+            _ => {}
         }
     }
 }

@@ -37,6 +37,14 @@ pub enum ToSupervisor {
         /// Its configuration generation: 1, 2, ... with every graceful restart.
         generation: u32,
     },
+    /// What the workers of a pool need at their start ([`crate::message::Startup`], encoded); kept for the `Attach` that
+    /// follows, and of effect if that makes the pool.
+    Startup {
+        /// Which pool.
+        pool: PoolKey,
+        /// At most [`MAX_STARTUP`] bytes.
+        data: Vec<u8>,
+    },
     /// Use a pool. Descriptors: the region, the workers' end of the descriptor socket.
     Attach {
         /// Which pool.
@@ -121,6 +129,11 @@ pub enum ToChild {
 /// Supervisor → worker.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ToWorker {
+    /// The first packet, if [`ENV_STARTUP`] is set: do this before `Ready`.
+    Startup {
+        /// An encoded [`crate::message::Startup`].
+        data: Vec<u8>,
+    },
     /// Serve this region too. Descriptors: the region, the descriptor socket.
     Region {
         /// The supervisor's number for it, never used again.
@@ -195,6 +208,10 @@ pub const ENV_INTERPRETER: &str = "VIVARIUM_INTERPRETER";
 pub const ENV_TENANT: &str = "VIVARIUM_TENANT";
 /// Environment variable with the number of request threads, decimal.
 pub const ENV_THREADS: &str = "VIVARIUM_THREADS";
+/// Environment variable that says that a [`ToWorker::Startup`] comes first.
+pub const ENV_STARTUP: &str = "VIVARIUM_STARTUP";
+/// The most bytes of a pool's start-up data.
+pub const MAX_STARTUP: usize = 48 << 10;
 /// The descriptor number of a worker's control socket.
 pub const WORKER_CONTROL_FD: i32 = 3;
 /// The descriptor number of a worker's pool page.

@@ -265,7 +265,8 @@ proptest! {
 #[test]
 fn numbers_name_one_thing_each() {
     let phases: Vec<u8> = (0..=255).filter(|n| Phase::from_u8(*n).is_some()).collect();
-    assert_eq!(phases, (1..=17).collect::<Vec<u8>>());
+    // Without a gap: a number that was given away is not taken back.
+    assert!(phases.len() >= 20 && phases.iter().zip(1..).all(|(n, i)| *n == i), "{phases:?}");
     for n in phases {
         let phase = Phase::from_u8(n).unwrap();
         assert_eq!(phase as u8, n);

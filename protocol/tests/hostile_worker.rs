@@ -31,6 +31,9 @@ struct Look<'a> {
     region: &'a Region,
     page: &'a PoolPage,
     lane: u32,
+    /// When the lane was first seen given back. Its `Leave` follows at once, unless a lie about a length has made it
+    /// part of another frame's payload.
+    released: Option<Instant>,
     /// The watchdog: far beyond the worker's patience.
     until: Instant,
 }
@@ -44,7 +47,13 @@ impl Guard for Look<'_> {
                 self.region.set_ready(self.lane, to.map(|o| o.slot));
                 self.page.ring(to.map(|o| o.slot));
             }
-            Claim::Claimed(_) | Claim::Released(_) => {}
+            Claim::Released(_) => {
+                let since = *self.released.get_or_insert_with(Instant::now);
+                if since.elapsed() >= Duration::from_secs(1) {
+                    return Err("it gave the lane back without a Leave");
+                }
+            }
+            Claim::Claimed(_) => {}
         }
         if Instant::now() < self.until { Ok(()) } else { Err(HANGS) }
     }
@@ -90,7 +99,8 @@ impl Pool {
         let mut channel = Channel::host(Arc::clone(&self.region), lane, self.conversation);
         channel.set_patience(Patience { slice: Duration::from_millis(50), ..Patience::default() });
         let until = Instant::now() + Duration::from_secs(120);
-        let guard = &mut Look { region: &self.region, page: &self.page, lane, until };
+        let guard =
+            &mut Look { region: &self.region, page: &self.page, lane, released: None, until };
         let result = self.serve(&mut channel, guard);
         let claim = self.region.claim(lane);
         assert!(result != Err(HANGS.to_owned()), "request {}: {claim:?}", self.conversation);

@@ -108,8 +108,11 @@ def test_missing_supervisor(server):
     build = server.prefix / "build"
     server.module = artefacts.copy_build(build)
     (build / "target/release/vivariumd").unlink()
-    server.start()
-    python_is_unavailable(server, "VIV0003", "vivariumd")
+    server.allow("VIV0003", "VIV0005", "VIV0020").start()
+    assert "vivariumd" in server.wait_log("VIV0003")[0]
+    assert server.get("/hello").status == 503
+    assert server.get("/page.txt").body == b"static"
+    assert server.process.poll() is None
 
 
 def test_supervisor_that_ends_at_once(server):

@@ -52,7 +52,8 @@ class Service:
         options = {}
         if self.listener:
             listener = self.listener.fileno()
-            command = ["/bin/sh", "-c", f'exec 3<&{listener}; LISTEN_FDS=1 LISTEN_PID=$$ exec "$@"', "sh", *self.command]
+            script = f'exec 3<&{listener}; export LISTEN_FDS=1 LISTEN_PID=$$; exec "$@"'
+            command = ["/bin/bash", "-c", script, "bash", *self.command]
             options["pass_fds"] = [listener]
         else:
             command = self.command

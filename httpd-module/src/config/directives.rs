@@ -198,6 +198,24 @@ pub(crate) const ROWS: &[Row] = &[
         parse: option,
     },
     Row {
+        name: "PythonImport",
+        context: Context::Servers,
+        usage: "PythonImport module[::function] interpreter",
+        parse: import,
+    },
+    Row {
+        name: "PythonEnablePdb",
+        context: Context::Everywhere,
+        usage: "PythonEnablePdb Off",
+        parse: enable_pdb,
+    },
+    Row {
+        name: "PythonOptimize",
+        context: Context::Servers,
+        usage: "PythonOptimize On|Off",
+        parse: flag,
+    },
+    Row {
         name: "PythonAuthnProvider",
         context: Context::Everywhere,
         usage: "PythonAuthnProvider module[::object]",
@@ -335,6 +353,33 @@ fn filter(a: &mut Args<'_>, is_input: bool) -> Result<(), String> {
     a.register.push((name.clone(), is_input));
     a.dir.add_filter(FilterDef { name: name.into(), is_input, handler });
     Ok(())
+}
+
+fn import(a: &mut Args<'_>) -> Result<(), String> {
+    let [what, interpreter] = a.words.as_slice() else {
+        return Err(format!("{} takes a module (or module::function) and an interpreter's name", a.name));
+    };
+    check_text(a.name, what)?;
+    check_text(a.name, interpreter)?;
+    let pair = (what.clone(), interpreter.clone());
+    if let Some(server) = a.server.as_deref_mut() {
+        server.imports.push(pair);
+    }
+    Ok(())
+}
+
+fn enable_pdb(a: &mut Args<'_>) -> Result<(), String> {
+    if let [w] = a.words.as_slice() {
+        if w.eq_ignore_ascii_case(b"on") {
+            return Err(
+                "PythonEnablePdb: there is no terminal behind a worker, so pdb cannot run there. Put \
+                 `breakpoint()` into the handler and set PYTHONBREAKPOINT to a remote debugger in vivariumd.toml \
+                 ([default] env); docs/debugging.md shows how"
+                    .into(),
+            );
+        }
+    }
+    flag(a)
 }
 
 fn provider(a: &mut Args<'_>, phase: Phase) -> Result<(), String> {

@@ -16,6 +16,8 @@ pub(crate) enum Daemon {
 pub(crate) struct ServerConf {
     /// Its place in httpd's list; set once in `post_config`.
     pub(crate) number: Cell<u32>,
+    /// `PythonImport`: what and in which interpreter; of effect in the main server only.
+    pub(crate) imports: Vec<(Vec<u8>, Vec<u8>)>,
     /// `VivariumDaemon`, main server only.
     pub(crate) daemon: Option<Daemon>,
 }

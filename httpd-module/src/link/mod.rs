@@ -138,6 +138,11 @@ impl Link {
         let (pool, region_fd, descriptor_end) = Pool::create(key.clone(), id, geometry)
             .map_err(|e| failed("cannot make a region", &e))?;
         let pool = Arc::new(pool);
+        if let Some(data) = crate::startup::data(key) {
+            let first = ToSupervisor::Startup { pool: key.clone(), data };
+            seqpacket::send(&*connection, &first, &[], false)
+                .map_err(|e| failed("cannot reach the supervisor", &e))?;
+        }
         let message = ToSupervisor::Attach { pool: key.clone(), region: id };
         let fds = [region_fd.as_fd(), descriptor_end.as_fd()];
         inner.regions.insert(id, Arc::clone(&pool));

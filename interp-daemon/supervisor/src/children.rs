@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use rustix::net::{AddressFamily, SocketType};
 use vivarium_protocol::codes;
-use vivarium_protocol::control::{ToChild, ToSupervisor, ToWorker};
+use vivarium_protocol::control::{MAX_STARTUP, PoolKey, ToChild, ToSupervisor, ToWorker};
 use vivarium_protocol::page::PoolPage;
 use vivarium_protocol::seqpacket::PacketError;
 use vivarium_protocol::shm::Mapping;
@@ -26,6 +26,8 @@ use crate::workers::KillReason;
 const CHILDREN: usize = 4096;
 /// The most regions of one child.
 const REGIONS: usize = 1024;
+/// The most pools of one child whose start-up data has come and which are not attached yet.
+const STARTUPS: usize = 16;
 /// The most packets that may wait for a child.
 const QUEUE: usize = 4096;
 /// A connection that says nothing is closed after this.
@@ -41,6 +43,8 @@ pub(crate) struct Child {
     state: State,
     /// The child's number → (pool, our number).
     regions: HashMap<u32, (u64, u64)>,
+    /// Start-up data that came and whose pool was not attached yet.
+    startups: HashMap<PoolKey, Vec<u8>>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -113,7 +117,7 @@ impl Server {
             }
         };
         let state = State::New(Instant::now() + HELLO);
-        self.children.insert(id, Child { conn, pid, state, regions: HashMap::new() });
+        self.children.insert(id, Child { conn, pid, state, regions: HashMap::new(), startups: HashMap::new() });
         if uid != 0 && uid != self.own_uid && Some(uid) != self.httpd_uid {
             let reason =
                 format!("process {pid} of uid {uid} may not connect: only httpd's children may");
@@ -213,6 +217,19 @@ impl Server {
             }
             (State::New(_), _) => Err("a hello was expected first".into()),
             (State::Served { .. }, ToSupervisor::Hello { .. }) => Err("a second hello".into()),
+            (State::Served { .. }, ToSupervisor::Startup { pool, data }) => {
+                no_descriptors(&fds)?;
+                check_key(&pool)?;
+                if data.len() > MAX_STARTUP {
+                    return Err(format!("start-up data of {} bytes", data.len()).into());
+                }
+                let child = self.children.get_mut(&id).ok_or("gone")?;
+                if child.startups.len() >= STARTUPS {
+                    return Err(format!("start-up data for more than {STARTUPS} pools").into());
+                }
+                child.startups.insert(pool, data);
+                Ok(())
+            }
             (State::Served { instance, generation }, ToSupervisor::Attach { pool, region }) => {
                 let [memory, socket] = <[OwnedFd; 2]>::try_from(fds)
                     .map_err(|fds| format!("Attach with {} descriptors, not 2", fds.len()))?;
@@ -297,6 +314,8 @@ impl Server {
             return Err(format!("more than {REGIONS} regions"));
         }
         let now = Instant::now();
+        let startup = self.children.get_mut(&id).and_then(|c| c.startups.remove(&name.key));
+        let is_new = !self.index.contains_key(&name);
         let Some(pool_id) = self.find_or_make_pool(name, now) else {
             let code = codes::CANNOT_START_WORKER.to_string();
             let reason = "the supervisor has no room for another pool".to_owned();
@@ -310,6 +329,9 @@ impl Server {
             child.regions.insert(number, (pool_id, our_number));
         }
         let Some(pool) = self.pools.get_mut(&pool_id) else { return Ok(()) };
+        if is_new {
+            pool.startup = startup.map(Rc::new);
+        }
         let region =
             Region { child: id, number, memory: Rc::clone(&memory), socket: Rc::clone(&socket) };
         pool.regions.insert(our_number, region);

@@ -126,6 +126,8 @@ pub(crate) struct Pool {
     pub(crate) last_failure: Option<StartError>,
     pub(crate) quiet: Quiet,
     pub(crate) retiring: bool,
+    /// What each worker is told first ([`vivarium_protocol::message::Startup`], encoded; never looked into here).
+    pub(crate) startup: Option<Rc<Vec<u8>>>,
 }
 
 impl Pool {
@@ -151,6 +153,7 @@ impl Pool {
             last_failure: None,
             quiet: Quiet::default(),
             retiring: false,
+            startup: None,
         }
     }
 

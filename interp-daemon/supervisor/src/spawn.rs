@@ -133,6 +133,8 @@ pub(crate) struct Place<'a> {
     pub(crate) key: &'a PoolKey,
     pub(crate) slot: u8,
     pub(crate) epoch: u16,
+    /// A start-up packet comes first.
+    pub(crate) startup: bool,
 }
 
 /// A forked worker, not yet known to run.
@@ -185,6 +187,9 @@ fn environment(
         (control::ENV_TENANT.into(), text(&place.key.tenant)),
         (control::ENV_THREADS.into(), text(&tenant.threads.get().to_string())),
     ]);
+    if place.startup {
+        all.push((control::ENV_STARTUP.into(), text("1")));
+    }
     all
 }
 
@@ -382,7 +387,7 @@ mod tests {
             tenant("threads = 5\nenv = { PYTHONPATH = '/more', LANG = 'de_DE.UTF-8', X = 'y' }");
         let w = Who { name: "alice".into(), home: "/home/alice".into(), identity: None };
         let key = PoolKey { tenant: "default".into(), interpreter: "main".into() };
-        let all = environment(&t, &launch(None), &w, Place { key: &key, slot: 3, epoch: 9 });
+        let all = environment(&t, &launch(None), &w, Place { key: &key, slot: 3, epoch: 9, startup: false });
         let get = |name: &str| {
             let found: Vec<_> = all.iter().filter(|(n, _)| n == name).collect();
             assert_eq!(found.len(), 1, "{name}");

@@ -116,7 +116,9 @@ impl Server {
         let Some(entry) = pool.slots.get_mut(usize::from(slot)) else { return Ok(()) };
         let who = spawn::who(&settings.tenant, &pool.launch, own_uid)?;
         entry.epoch = entry.epoch.wrapping_add(1);
-        let place = Place { key: &pool.name.key, slot, epoch: entry.epoch };
+        let startup = pool.startup.clone();
+        let place =
+            Place { key: &pool.name.key, slot, epoch: entry.epoch, startup: startup.is_some() };
         let spawned = spawn::spawn(&settings.tenant, &pool.launch, &who, place, &pool.page_fd)?;
         let (epoch, pid) = (entry.epoch, spawned.pid);
         entry.state = SlotState::Starting(id);
@@ -155,6 +157,9 @@ impl Server {
             killed: false,
         };
         self.workers.insert(id, worker);
+        if let Some(data) = startup {
+            self.tell_worker(id, &ToWorker::Startup { data: data.to_vec() }, &[]);
+        }
         Ok(())
     }
 

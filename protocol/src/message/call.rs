@@ -290,3 +290,12 @@ pub struct Leave {
     /// Clean-ups are registered: [`Phase::Cleanup`](super::Phase::Cleanup) has something to run even without handlers.
     pub cleanups: bool,
 }
+
+/// What a worker does and knows before its first request.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Startup {
+    /// `PythonImport` of this interpreter: `module` or `module::function`, in the order in which they are to be done.
+    pub imports: Vec<Vec<u8>>,
+    /// The main server, for `apache.main_server`.
+    pub main_server: ServerInfo,
+}

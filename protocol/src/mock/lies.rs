@@ -47,7 +47,7 @@ pub fn honest_call(rng: &mut Rng) -> Vec<u8> {
     let wide = u64::from(rng.odd_u32()) << (8 * rng.below(5));
     let maybe = if rng.one_in(3) { None } else { Some(wide) };
     let is_input = rng.one_in(2);
-    let call = match rng.below(23) {
+    let call = match rng.below(25) {
         0 => Call::Read(maybe),
         1 => Call::ReadSome(rng.odd_u32()),
         2 => Call::FilterRead(maybe),
@@ -83,6 +83,8 @@ pub fn honest_call(rng: &mut Rng) -> Vec<u8> {
         19 => Call::ConnectionRead(maybe),
         20 => Call::ConnectionReadLine(maybe),
         21 => Call::ConnectionWrite(&one),
+        22 => Call::Argument(rng.next_u32() as u8),
+        23 => Call::Answer(&one),
         _ => Call::Op { op: rng.pick(&OPS), number: wide as i64, text: &one },
     };
     codec::encode(&call).unwrap_or_default()

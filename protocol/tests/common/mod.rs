@@ -94,6 +94,8 @@ pub(crate) fn call() -> impl Strategy<Value = Call<'static>> {
         option::of(any::<u64>()).prop_map(Call::ConnectionRead),
         option::of(any::<u64>()).prop_map(Call::ConnectionReadLine),
         bytes().prop_map(Call::ConnectionWrite),
+        any::<u8>().prop_map(Call::Argument),
+        bytes().prop_map(Call::Answer),
         (bytes(), any::<bool>(), bytes(), option::of(bytes())).prop_map(
             |(name, is_input, handler, directory)| Call::RegisterFilter {
                 name,

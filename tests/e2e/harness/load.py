@@ -62,7 +62,7 @@ class Load:
                 response = connection.request("GET", self.target, headers)
                 used += 1
                 self._note(str(response.status))
-                if self.expect is not None and response.body != self.expect:
+                if response.status == 200 and self.expect not in (None, response.body):
                     with self._lock:
                         self.wrong.append(response)
                 closes = (response.header("Connection") or "").lower() == "close"

@@ -1,8 +1,11 @@
 """Waiting for something to be so, never for a time to pass."""
 
+import os
+
 from devlib.httpd import poll
 
-WATCHDOG = 60
+# Seconds; a very slow machine may need more.
+WATCHDOG = int(os.environ.get("VIVARIUM_E2E_WATCHDOG", "60"))
 
 
 def wait_until(condition, what=None, watchdog=WATCHDOG):

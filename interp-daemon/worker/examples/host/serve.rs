@@ -48,6 +48,8 @@ pub(crate) struct Offer {
     tree: u64,
     command: Json,
     brigades: Vec<Brigade>,
+    /// What the phase answers beside its number.
+    phase_answer: Json,
     /// How much of a connection's input was read.
     input_at: usize,
     depth: u16,
@@ -57,7 +59,7 @@ pub(crate) struct Offer {
 }
 
 fn phase(name: &str) -> Result<Phase, Failure> {
-    let all = (1..=17).filter_map(Phase::from_u8);
+    let all = (1..=20).filter_map(Phase::from_u8);
     all.into_iter()
         .find(|p| format!("{p:?}") == name)
         .ok_or_else(|| format!("no phase {name}").into())
@@ -89,6 +91,7 @@ impl Offer {
             world,
             tree,
             brigades: Vec::new(),
+            phase_answer: Json::Null,
             input_at: 0,
             depth: 1,
             trace: Vec::new(),
@@ -190,6 +193,7 @@ impl Offer {
             }),
             Err(error) => json!({ "error": error.to_string() }),
         };
+        report["answer"] = self.phase_answer;
         report["trace"] = Json::Array(self.trace);
         report["logs"] = Json::Array(self.logs);
         report
@@ -359,6 +363,14 @@ impl Offer {
                 self.input_at += end;
                 self.data(header, &rest[..end])?;
                 self.reply(header, &Reply::Int(end as i64))
+            }
+            Call::Argument(n) => {
+                let argument = self.command["arguments"].get(usize::from(*n)).map(bytes);
+                self.reply(header, &Reply::Text(argument.as_deref()))
+            }
+            Call::Answer(answer) => {
+                self.phase_answer = text(answer);
+                self.reply(header, &Reply::Ok)
             }
             Call::ConnectionWrite(data) => {
                 world.with(tree, 0, |r| r.out.extend_from_slice(data));

@@ -1,0 +1,98 @@
+"""A worker that breaks every rule: random frames, lies, scribbles all over the shared memory, floods, silence, death.
+
+Its own pool suffers. httpd's children do not crash and do not hang, and other pools are served meanwhile. How many
+frames and scribbles a conversation takes, and a million of them, is the business of the protocol crate's own tests,
+which play the same peer; here it stands where a real worker would.
+"""
+
+import collections
+import os
+import threading
+
+import pytest
+
+from devlib import artefacts
+from harness import Load, client, procs, wait_until
+
+HOSTILE = artefacts.REPO / "target/release/examples/hostile_worker"
+POOLS = 6
+
+# Which program a pool gets as its Python is decided by the interpreter's name: hostile-MODE-SEED.
+PYTHON = """#!/bin/sh
+case $VIVARIUM_INTERPRETER in
+    hostile-*)
+        name=${{VIVARIUM_INTERPRETER#hostile-}}
+        export VIVARIUM_HOSTILE_MODE=${{name%-*}} VIVARIUM_HOSTILE_SEED=${{name##*-}} VIVARIUM_HOSTILE_PATIENCE_MS=500
+        exec {hostile}
+        ;;
+esac
+exec /usr/bin/python3 "$@"
+"""
+
+SECTION = """
+<Location "/{mode}/{seed}">
+    PythonInterpreter hostile-{mode}-{seed}
+</Location>
+"""
+
+# What httpd may say of such a worker.
+CODES = ("VIV0011", "VIV0012", "VIV0013", "VIV0014", "VIV0015", "VIV0020", "VIV0021", "VIV0022", "VIV0024", "VIV0027")
+
+
+@pytest.fixture
+def server(make_server, mpm):
+    server = make_server(mpm=mpm)
+    server.allow(*CODES)
+    hostile = server.prefix / "hostile_worker"
+    artefacts.copy_if_changed(HOSTILE, hostile)
+    python = server.write("python", PYTHON.format(hostile=hostile))
+    os.chmod(python, 0o755)
+    server.supervisor_config(f'[default]\npython = "{python}"\nprocesses = 2\nthreads = 4\n')
+    server.site("deaths")
+    return server
+
+
+class Victims:
+    """Requests to the hostile pools, one after the other on a few threads, until told to stop."""
+
+    def __init__(self, server, modes, threads=4):
+        self.port = server.port
+        self.targets = [f"/{mode}/{seed}" for seed in range(POOLS) for mode in modes]
+        self.outcomes = collections.Counter()
+        self.stop = threading.Event()
+        self.threads = [threading.Thread(target=self._run, args=(n, threads)) for n in range(threads)]
+
+    def __enter__(self):
+        for thread in self.threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self.stop.set()
+        for thread in self.threads:
+            thread.join()
+
+    def _run(self, number, step):
+        while not self.stop.is_set():
+            for target in self.targets[number::step]:
+                body = b"x" * 100_000 if number % 2 else None
+                self.outcomes[client.outcome(self.port, "POST" if body else "GET", target, body=body)] += 1
+
+
+@pytest.mark.parametrize("mode", ["random", "lies", "scribble", "flood", "chatter", "die"])
+def test_other_pools_are_served_meanwhile(server, mode):
+    for seed in range(POOLS):
+        server.add(SECTION.format(mode=mode, seed=seed))
+    server.start()
+    wait_until(lambda: server.outcome("/hello") == "200", "the good pool")
+    children = server.httpd_children()
+    with Load(server.port, "/hello", connections=2, expect=b"hello\n") as load:
+        with Victims(server, [mode]) as victims:
+            wait_until(lambda: sum(victims.outcomes.values()) > 300, "enough requests to hostile workers")
+            done = load.done
+            wait_until(lambda: load.done > done + 200, "requests to the good pool")
+    assert load.failed == {} and not load.wrong
+    assert set(victims.outcomes) <= {"200", "500", "502", "503", "truncated", "reset"}, victims.outcomes
+    assert all(procs.alive(pid) for pid in children) or server.mpm == "prefork"
+    assert not server.log_lines("exit signal")
+    assert server.get("/hello").body == b"hello\n"
