@@ -1,9 +1,11 @@
-"""The cases, one module for each group: `GROUP` of each is found by its place here."""
+"""The cases, one module for each group."""
 
 from . import (  # noqa: F401
+    request_methods,
     tables,
 )
 
 GROUPS = (
     tables.GROUP,
+    request_methods.GROUP,
 )

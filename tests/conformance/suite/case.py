@@ -1,5 +1,6 @@
 """What a case is: a record of a configuration, a handler, a request, and what is compared."""
 
+import re
 import textwrap
 from dataclasses import dataclass, field
 from typing import Any, Callable, Mapping, Optional, Sequence
@@ -113,7 +114,7 @@ class Case:
     def source(self):
         """The text of the handler's module."""
         code = textwrap.dedent(self.code).strip("\n")
-        if not code.startswith(("def ", "class ", "import ", "from ", "@", "async ")) and "\ndef " not in code:
+        if not re.search(r"^(def|class) ", code, re.M) or re.search(r"^(return|raise)\b", code, re.M):
             code = "def handler(req):\n" + textwrap.indent(code or "return answer(req, 'ran')", "    ")
         return PRELUDE.replace("{mark}", self.mark) + code + "\n"
 

@@ -230,6 +230,8 @@ impl Worker {
 
     fn handle(&self, message: ToWorker, fds: Vec<OwnedFd>) {
         match message {
+            // Taken before `Ready`; out of turn it says nothing.
+            ToWorker::Startup { .. } => {}
             ToWorker::Region { region: number } => {
                 let mut fds = fds.into_iter();
                 let Some(memory) = fds.next() else {

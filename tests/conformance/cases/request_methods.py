@@ -1,0 +1,334 @@
+"""Section 6: methods of the request, those that read its body excepted."""
+
+from suite.case import Case, Group
+
+AUTH = (
+    "AuthType Basic\nAuthName \"A realm\"\nRequire valid-user\nPythonAuthenHandler @module@\n"
+)
+# user:pass
+BASIC = ("Authorization", "Basic dXNlcjpwYXNz")
+
+GROUP = Group("request-methods", (
+    Case("add-common-vars", "6.add_common_vars() / add_cgi_vars()", """
+        before = len(req.subprocess_env)
+        req.add_common_vars()
+        env = req.subprocess_env
+        gone = ("SERVER_SIGNATURE", "SERVER_SOFTWARE", "PATH", "REMOTE_PORT", "LD_LIBRARY_PATH")
+        return answer(req, [before, sorted((k, v) for k, v in env.items() if k not in gone),
+                            [name in env for name in gone[:4]]])
+    """, send=(("X-Own", "v"), ("Accept", "*/*"))),
+    Case("add-cgi-vars", "6.add_common_vars() / add_cgi_vars()", """
+        req.add_cgi_vars()
+        gone = ("SERVER_SIGNATURE", "SERVER_SOFTWARE", "PATH", "REMOTE_PORT", "LD_LIBRARY_PATH")
+        return answer(req, sorted((k, v) for k, v in req.subprocess_env.items() if k not in gone))
+    """, path="name/more?a=b&c=d", send=(("X-Own", "v"),)),
+    Case("add-cgi-vars-authorization", "6.add_common_vars() / add_cgi_vars()", """
+        req.add_cgi_vars()
+        return answer(req, [k for k in req.subprocess_env.keys() if "AUTH" in k])
+    """, send=(BASIC,)),
+    Case("add-output-filter", "6.add_input_filter(name) / add_output_filter(name)", """
+        def handler(req):
+            req.add_output_filter("UPPER-@id@")
+            req.write("text")
+            return apache.OK
+        def outputfilter(flt):
+            data = flt.read()
+            while data:
+                flt.write(data.upper())
+                data = flt.read()
+            if data is None:
+                flt.close()
+    """.replace("@id@", "add-output-filter"), conf="PythonOutputFilter @module@ UPPER-@id@", expect="TEXT"),
+    Case("add-output-filter-httpd", "6.add_input_filter(name) / add_output_filter(name)", """
+        req.content_type = "text/html"
+        req.add_output_filter("INCLUDES")
+        req.write("a<!--#echo var='nothing' -->b")
+        return apache.OK
+    """, conf="Options +Includes", expect="a(none)b"),
+    Case("add-unknown-filter", "6.add_input_filter(name) / add_output_filter(name)", """
+        return answer(req, [attempt(req.add_output_filter, "no-such-filter"),
+                            attempt(req.add_input_filter, "no-such-filter"), attempt(req.add_output_filter, 1)])
+    """),
+    Case("add-input-filter", "6.add_input_filter(name) / add_output_filter(name)", """
+        def handler(req):
+            req.add_input_filter("IN-add-input-filter")
+            return answer(req, req.read())
+        def inputfilter(flt):
+            data = flt.read()
+            while data:
+                flt.write(data.upper())
+                data = flt.read()
+            if data is None:
+                flt.close()
+    """, conf="PythonInputFilter @module@ IN-@id@", method="POST", body=b"some text", expect="b'SOME TEXT'"),
+    Case("register-output-filter", "6.register_input_filter / register_output_filter(name, handler[, dir])", """
+        def handler(req):
+            got = req.register_output_filter("MINE", "m_register_output_filter::shout")
+            req.add_output_filter("MINE")
+            req.write(str(got) + " text")
+            return apache.OK
+        def shout(flt):
+            data = flt.read()
+            while data:
+                flt.write(data.upper())
+                data = flt.read()
+            if data is None:
+                flt.close()
+    """, expect="NONE TEXT"),
+    Case("register-input-filter", "6.register_input_filter / register_output_filter(name, handler[, dir])", """
+        def handler(req):
+            req.register_input_filter("MINE", "m_register_input_filter::shout", "/")
+            req.add_input_filter("MINE")
+            return answer(req, req.read())
+        def shout(flt):
+            data = flt.read()
+            while data:
+                flt.write(data.upper())
+                data = flt.read()
+            if data is None:
+                flt.close()
+    """, method="POST", body=b"some text", expect="b'SOME TEXT'"),
+    Case("register-filter-life", "6.register_input_filter / register_output_filter(name, handler[, dir])", """
+        def handler(req):
+            if not req.args:
+                req.register_output_filter("LIFE", "m_register_filter_life::shout")
+            req.add_output_filter("LIFE")
+            req.write("text")
+            return apache.OK
+        def shout(flt):
+            data = flt.read()
+            while data:
+                flt.write(data.upper())
+                data = flt.read()
+            if data is None:
+                flt.close()
+    """, drive=lambda talk: [talk.ask(), talk.ask("?again"), talk.ask()]),
+    Case("allow-methods", "6.allow_methods(seq[, reset])", """
+        got = [attempt(req.allow_methods, ["PUT", "GET"]), list(req.allowed_methods), req.allowed,
+               attempt(req.allow_methods, ["DELETE"]), req.allowed, attempt(req.allow_methods, ["POST"], 1), req.allowed,
+               attempt(req.allow_methods, 5), attempt(req.allow_methods, [1])]
+        return answer(req, got)
+    """),
+    Case("allow-methods-405", "6.allow_methods(seq[, reset])", """
+        req.allow_methods(["GET", "PUT"])
+        return apache.HTTP_METHOD_NOT_ALLOWED
+    """, method="DELETE", headers=("Allow",), status=405),
+    Case("allow-methods-own", "6.allow_methods(seq[, reset])", """
+        req.allow_methods(["GET", "BREW"])
+        return apache.HTTP_METHOD_NOT_ALLOWED
+    """, method="DELETE", headers=("Allow",), status=405),
+    Case("auth-name-type", "6.auth_name(), auth_type()", """
+        return answer(req, [req.auth_name(), req.auth_type()])
+    """, conf="AuthType Basic\nAuthName \"Some realm\"", expect=["Some realm", "Basic"]),
+    Case("auth-name-none", "6.auth_name(), auth_type()", """
+        return answer(req, [req.auth_name(), req.auth_type()])
+    """, expect=[None, None]),
+    Case("construct-url", "6.construct_url(uri)", """
+        return answer(req, [req.construct_url("/a/b?c=d"), req.construct_url(""), attempt(req.construct_url, 1)])
+    """, expect=["http://127.0.0.1:@port@/a/b?c=d", "http://127.0.0.1:@port@", "TypeError"]),
+    Case("discard-body", "6.discard_request_body()", """
+        return answer(req, [req.discard_request_body(), req.read()])
+    """, method="POST", body=b"x" * 1000, expect=[0, "b''"]),
+    Case("document-root", "6.document_root()", "return answer(req, req.document_root())", expect="@htdocs@"),
+    Case("flush", "6.flush()", """
+        req.write("a", 0)
+        got = req.flush()
+        req.write(str(got))
+        return apache.OK
+    """, expect="aNone"),
+    Case("addhandler-exts", "6.get_addhandler_exts()", "return answer(req, req.get_addhandler_exts())",
+         conf="AddHandler mod_python .one .two"),
+    Case("addhandler-exts-none", "6.get_addhandler_exts()", "return answer(req, req.get_addhandler_exts())"),
+    Case("basic-auth-pw", "6.get_basic_auth_pw()", """
+        def authenhandler(req):
+            before = req.user
+            req.pair = [before, req.get_basic_auth_pw(), req.user, req.ap_auth_type]
+            return apache.OK
+        def handler(req):
+            return answer(req, [req.pair, req.user, req.ap_auth_type])
+    """, conf=AUTH, send=(BASIC,), expect=[[None, "pass", "user", "Basic"], "user", "Basic"]),
+    Case("basic-auth-pw-handler", "6.get_basic_auth_pw()", """
+        return answer(req, [req.get_basic_auth_pw(), req.user])
+    """, conf='AuthType Basic\nAuthName "A realm"', send=(BASIC,)),
+    Case("basic-auth-pw-none", "6.get_basic_auth_pw()", """
+        return answer(req, [req.get_basic_auth_pw(), req.user])
+    """, conf='AuthType Basic\nAuthName "A realm"'),
+    Case("basic-auth-pw-no-type", "6.get_basic_auth_pw()", """
+        return answer(req, [req.get_basic_auth_pw(), req.user])
+    """, send=(BASIC,)),
+    # ü:pä in Latin-1
+    Case("basic-auth-pw-latin", "6.get_basic_auth_pw()", """
+        return answer(req, [req.get_basic_auth_pw(), req.user])
+    """, conf='AuthType Basic\nAuthName "A realm"', send=(("Authorization", "Basic /DpwZVxhZTT"),)),
+    Case("get-config", "6.get_config() / get_options()", """
+        return answer(req, sorted(req.get_config().items()))
+    """, conf="PythonAutoReload Off\nPythonInterpPerDirectory Off\nPythonOption k v"),
+    Case("get-options", "6.get_config() / get_options()", """
+        options = req.get_options()
+        return answer(req, [sorted(k for k, v in options.items()), options["one"], options.get("gone")])
+    """, conf="PythonOption one 1\nPythonOption gone x\nPythonOption gone\nPythonOption gone2 \"\""),
+    Case("remote-host", "6.get_remote_host([type=NAME[, str_is_ip]])", """
+        return answer(req, [req.get_remote_host(), req.get_remote_host(apache.REMOTE_NOLOOKUP),
+                            req.get_remote_host(apache.REMOTE_HOST), req.get_remote_host(apache.REMOTE_NAME),
+                            req.get_remote_host(apache.REMOTE_NAME, 1), req.get_remote_host(apache.REMOTE_NOLOOKUP, 1),
+                            attempt(req.get_remote_host, "x")])
+    """),
+    Case("internal-redirect", "6.internal_redirect(uri)", """
+        def handler(req):
+            if req.prev is None:
+                req.mine = ["first"]
+                req.internal_redirect("/internal-redirect/other?x=y")
+                req.log_error(MARK + "back: %s" % req.mine)
+                return apache.OK
+            req.prev.mine.append("second")
+            return answer(req, [req.uri, req.args, req.prev.uri, req.prev.next is req, req.main is None,
+                                req.prev.mine, req.method, req.phase])
+    """, path="here", log=True, log_wait=1),
+    Case("internal-redirect-static", "6.internal_redirect(uri)", """
+        req.internal_redirect("/static/page.txt")
+        return apache.OK
+    """, headers=("Content-Type",), expect="a static page\n"),
+    Case("internal-redirect-missing", "6.internal_redirect(uri)", """
+        req.internal_redirect("/static/none")
+        return apache.OK
+    """, status=404),
+    Case("internal-redirect-headers", "6.internal_redirect(uri)", """
+        def handler(req):
+            if req.prev is None:
+                req.headers_out["X-Out"] = "1"
+                req.err_headers_out["X-Err"] = "1"
+                req.notes["n"] = "1"
+                req.subprocess_env["E"] = "1"
+                req.internal_redirect("/internal-redirect-headers/other")
+                return apache.OK
+            return answer(req, [req.notes.get("n"), sorted(k for k in req.subprocess_env.keys() if "E" == k[-1:]),
+                                req.headers_out.get("X-Out"), req.err_headers_out.get("X-Err")])
+    """, headers=("X-Out", "X-Err")),
+    Case("is-https", "6.is_https(), ssl_var_lookup(name)", """
+        return answer(req, [req.is_https(), req.ssl_var_lookup("HTTPS"), req.ssl_var_lookup("SSL_PROTOCOL"),
+                            attempt(req.ssl_var_lookup)])
+    """),
+    Case("log-error", "6.log_error(msg[, level])", """
+        req.log_error(MARK + "plain")
+        req.log_error(MARK + "warning", apache.APLOG_WARNING)
+        req.log_error(MARK + "error", apache.APLOG_ERR)
+        req.log_error(MARK + "info", apache.APLOG_INFO)
+        req.log_error(MARK + "debug", apache.APLOG_DEBUG)
+        req.log_error(MARK + "errno", apache.APLOG_NOERRNO | apache.APLOG_ERR)
+        return answer(req, [attempt(req.log_error, 1), attempt(req.log_error), attempt(req.log_error, "x", "y")])
+    """, log=True, log_wait=5),
+    Case("log-error-text", "6.log_error(msg[, level])", r"""
+        req.log_error(MARK + "percent %s %d")
+        req.log_error(MARK + "latin gr\u00fc\u00df")
+        req.log_error(MARK + "euro \u20ac")
+        return answer(req, [attempt(req.log_error, b"bytes"), attempt(req.log_error, None)])
+    """, log=True, log_wait=2),
+    Case("meets-conditions", "6.meets_conditions()", """
+        req.update_mtime(1000000000)
+        req.set_last_modified()
+        return req.meets_conditions() or answer(req, "changed")
+    """, send=(("If-Modified-Since", "Sun, 09 Sep 2001 01:46:40 GMT"),), status=304, headers=("Last-Modified",)),
+    Case("meets-conditions-changed", "6.meets_conditions()", """
+        req.update_mtime(1000000000)
+        req.set_last_modified()
+        return req.meets_conditions() or answer(req, "changed")
+    """, send=(("If-Modified-Since", "Sun, 09 Sep 2001 01:46:39 GMT"),), headers=("Last-Modified",), expect="changed"),
+    Case("register-cleanup", "6.register_cleanup(func[, data])", """
+        def note(data):
+            data[0].log_error(MARK + data[1])
+        def handler(req):
+            got = [req.register_cleanup(note, (req, "one")), req.register_cleanup(note, (req, "two")),
+                   attempt(req.register_cleanup), attempt(req.register_cleanup, 5)]
+            req.log_error(MARK + "handler")
+            return answer(req, got)
+    """, log=True, log_wait=3),
+    Case("register-cleanup-none", "6.register_cleanup(func[, data])", """
+        def note(data):
+            apache.log_error(MARK + repr(data))
+        def handler(req):
+            req.register_cleanup(note)
+            return answer(req, "registered")
+    """, log=True, log_wait=1),
+    Case("register-cleanup-broken", "6.register_cleanup(func[, data])", """
+        def note(data):
+            raise ValueError("in the clean-up of register-cleanup-broken")
+        def handler(req):
+            req.register_cleanup(note, 1)
+            return answer(req, "registered")
+    """, log="clean-up of register-cleanup-broken", log_wait=1),
+    Case("requires", "6.requires()", """
+        return answer(req, [list(req.requires()) if hasattr(req, "requires") else None])
+    """, conf="AuthType Basic\nAuthName x\nRequire valid-user\nRequire all granted",
+        expect=[["valid-user", "all granted"]],
+        differs="works on httpd 2.4 too, where mod_python has no such attribute"),
+    Case("send-http-header", "6.send_http_header()", """
+        req.content_type = "text/plain"
+        got = req.send_http_header()
+        req.headers_out["X-Late"] = "1"
+        req.write(str(got))
+        return apache.OK
+    """, headers=("X-Late", "Content-Type")),
+    Case("sendfile", "6.sendfile(path[, off[, len]])", """
+        path = req.document_root() + "/static/page.txt"
+        counts = [req.sendfile(path), req.sendfile(path, 2), req.sendfile(path, 2, 3)]
+        req.write(json.dumps(counts))
+        return apache.OK
+    """, expect="a static page\nstatic page\nsta[14, 12, 3]"),
+    Case("sendfile-beyond", "6.sendfile(path[, off[, len]])", """
+        path = req.document_root() + "/static/page.txt"
+        counts = [attempt(req.sendfile, path, 9, 100)]
+        req.log_error(MARK + json.dumps(counts))
+        return apache.OK
+    """, compare_body=False, log=True),
+    Case("sendfile-errors", "6.sendfile(path[, off[, len]])", """
+        return answer(req, [attempt(req.sendfile, "/no/such/file"), attempt(req.sendfile, 5), attempt(req.sendfile)])
+    """, expect=["OSError", "TypeError", "TypeError"]),
+    Case("set-content-length", "6.set_content_length(n), set_etag(), set_last_modified(), update_mtime(secs)", """
+        got = req.set_content_length(4)
+        req.write("four")
+        return apache.OK
+    """, headers=("Content-Length",), expect="four", expect_headers={"Content-Length": ["4"]}),
+    Case("update-mtime", "6.set_content_length(n), set_etag(), set_last_modified(), update_mtime(secs)", """
+        before = req.mtime
+        got = [req.update_mtime(1000000000), req.mtime, req.update_mtime(5), req.mtime, req.set_last_modified(),
+               attempt(req.update_mtime, "x"), attempt(req.set_content_length, "x")]
+        return answer(req, got)
+    """, headers=("Last-Modified",)),
+    Case("set-etag", "6.set_content_length(n), set_etag(), set_last_modified(), update_mtime(secs)", """
+        got = req.set_etag()
+        return answer(req, [got, "ETag" in req.headers_out])
+    """, path="@module@.py"),
+    Case("write", "6.write(s[, flush=1])", r"""
+        got = [req.write("gr\u00fc\u00df "), req.write(b"bytes\xff "), req.write("\u20ac", 0), req.write("", 1),
+               attempt(req.write, 5), attempt(req.write, None), attempt(req.write), attempt(lambda: req.write(s="x")),
+               attempt(lambda: req.write("y", flush=0)), attempt(req.write, bytearray(b"z")),
+               attempt(req.write, memoryview(b"v"))]
+        req.write(json.dumps(got))
+        return apache.OK
+    """),
+    Case("write-surrogate", "6.write(s[, flush=1])", r"""
+        return answer(req, attempt(req.write, "\udcff"))
+    """),
+    Case("write-many", "6.write(s[, flush=1])", """
+        for number in range(3000):
+            req.write("line %d\\n" % number, number % 2)
+        return apache.OK
+    """, expect="".join(f"line {n}\n" for n in range(3000))),
+    Case("write-head", "6.write(s[, flush=1])", """
+        req.content_type = "text/plain"
+        req.write("not seen")
+        return apache.OK
+    """, method="HEAD", headers=("Content-Type",)),
+    Case("build-wsgi-env", "6.build_wsgi_env(), wsgi_start_response(status, headers[, exc])", """
+        env = req.build_wsgi_env()
+        return answer(req, [type(env).__name__, sorted(k for k in env if k not in ("SERVER_SIGNATURE", "LD_LIBRARY_PATH")),
+                            env["PATH_INFO"], env["SCRIPT_NAME"], env["wsgi.url_scheme"], env["wsgi.version"],
+                            env["QUERY_STRING"]])
+    """, path="x?a=b", conf="PythonOption mod_python.wsgi.base_uri /build-wsgi-env"),
+    Case("wsgi-start-response", "6.build_wsgi_env(), wsgi_start_response(status, headers[, exc])", """
+        write = req.wsgi_start_response("202 Accepted", [("X-One", "1"), ("Content-Type", "text/x-own")])
+        write(b"body")
+        return apache.OK
+    """, status=202, expect="body", headers=("X-One", "Content-Type"),
+        defect="`wsgi_start_response` sets the status line only; httpd then sends 200"),
+), modules=("authn_core", "authz_user", "include"), files={"static/page.txt": "a static page\n"})
