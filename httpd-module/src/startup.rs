@@ -47,14 +47,16 @@ pub(crate) fn begin() {
         return;
     }
     let started = process::without_signals(|| {
-        std::thread::Builder::new().name("vivarium-start".into()).stack_size(256 << 10).spawn(move || {
-            for key in keys {
-                if let Some(Err(no)) = link::get().map(|l| l.pool(&key)) {
-                    let text = format!("{}: PythonImport: {}", codes::NO_WORKER, no.reason);
-                    log::server(None, Level::Err, &text);
+        std::thread::Builder::new().name("vivarium-start".into()).stack_size(256 << 10).spawn(
+            move || {
+                for key in keys {
+                    if let Some(Err(no)) = link::get().map(|l| l.pool(&key)) {
+                        let text = format!("{}: PythonImport: {}", codes::NO_WORKER, no.reason);
+                        log::server(None, Level::Err, &text);
+                    }
                 }
-            }
-        })
+            },
+        )
     });
     if let Err(e) = started {
         log::server(None, Level::Err, &format!("{}: PythonImport: {e}", codes::NO_WORKER));

@@ -43,6 +43,7 @@ pub enum ToSupervisor {
         /// Which pool.
         pool: PoolKey,
         /// At most [`MAX_STARTUP`] bytes.
+        #[serde(with = "crate::codec::bytes")]
         data: Vec<u8>,
     },
     /// Use a pool. Descriptors: the region, the workers' end of the descriptor socket.
@@ -132,6 +133,7 @@ pub enum ToWorker {
     /// The first packet, if [`ENV_STARTUP`] is set: do this before `Ready`.
     Startup {
         /// An encoded [`crate::message::Startup`].
+        #[serde(with = "crate::codec::bytes")]
         data: Vec<u8>,
     },
     /// Serve this region too. Descriptors: the region, the descriptor socket.

@@ -9,7 +9,8 @@ mod change;
 use serde::{Deserialize, Serialize};
 
 pub use self::call::{
-    Call, ConfigNode, ConnectionInfo, ErrorKind, Leave, LogScope, Op, Reply, ServerInfo, Startup,
+    Call, ConfigNode, ConnectionInfo, ErrorKind, Leave, LogScope, MAX_NESTING, Op, Reply,
+    ServerInfo, Startup,
 };
 pub use self::change::Change;
 use crate::fields::{FIELDS, Field, Value, When};

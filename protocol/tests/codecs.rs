@@ -11,8 +11,8 @@ use vivarium_protocol::codec::{self, CodecError, MAX_MESSAGE};
 use vivarium_protocol::fields::{FIELDS, Field, Type, Value, When};
 use vivarium_protocol::frame::{HEADER_LEN, Header, HeaderError, Kind, MAX_DEPTH};
 use vivarium_protocol::message::{
-    Change, Enter, FilterRef, HandlerRef, Phase, SNAPSHOT_TABLES, Snapshot, TableId,
-    write_enter_head, write_snapshot_fields, write_snapshot_head,
+    Change, ConfigNode, Enter, FilterRef, HandlerRef, MAX_NESTING, Phase, SNAPSHOT_TABLES,
+    Snapshot, TableId, write_enter_head, write_snapshot_fields, write_snapshot_head,
 };
 use vivarium_protocol::table::{MAX_PAIRS, read_table, same_key, write_table};
 use vivarium_protocol::wire::{Reader, Writer};
@@ -58,6 +58,8 @@ serde_round_trips! {
     leaves: common::leave();
     connections: common::connection();
     servers: common::server();
+    startups: common::startup();
+    configurations: common::config();
     packets_to_the_supervisor: common::to_supervisor();
     packets_to_a_child: common::to_child();
     packets_to_a_worker: common::to_worker();
@@ -318,6 +320,24 @@ fn changes_that_are_not_allowed_are_refused() {
     for bytes in [&[6_u8][..], &[255], &[4, 10], &[4, 255], &[0, 255, 0]] {
         assert!(Change::read(&mut Reader::new(bytes)).is_err(), "{bytes:?}");
     }
+}
+
+#[test]
+fn a_configuration_nests_so_deep_and_no_deeper() {
+    let leaf = || ConfigNode { directive: b"<If>".into(), args: vec![], children: vec![] };
+    let tower = |levels: u32| {
+        (1..levels).fold(leaf(), |inner, _| ConfigNode { children: vec![inner], ..leaf() })
+    };
+    for (levels, fits) in [(1, true), (MAX_NESTING, true), (MAX_NESTING + 1, false)] {
+        let bytes = codec::encode(&tower(levels)).unwrap();
+        assert_eq!(codec::decode::<ConfigNode>(&bytes).is_ok(), fits, "{levels}");
+    }
+    // Three bytes a level: no name, no arguments, one child. An error, not the end of the stack.
+    let bytes = [0, 0, 1].repeat(1_000_000);
+    assert!(codec::decode::<ConfigNode>(&bytes).is_err());
+    // The count starts anew after an error.
+    let bytes = codec::encode(&tower(MAX_NESTING)).unwrap();
+    assert!(codec::decode::<ConfigNode>(&bytes).is_ok());
 }
 
 #[test]

@@ -10,7 +10,7 @@ use vivarium_protocol::codec;
 use vivarium_protocol::control::{FromParent, FromWorker, ToChild, ToSupervisor, ToWorker};
 use vivarium_protocol::fields::Value;
 use vivarium_protocol::message::{
-    Call, Change, ConnectionInfo, Enter, Leave, Reply, ServerInfo, Snapshot,
+    Call, Change, ConfigNode, ConnectionInfo, Enter, Leave, Reply, ServerInfo, Snapshot, Startup,
 };
 use vivarium_protocol::mock::{Rng, lying_payload};
 use vivarium_protocol::table::read_table;
@@ -25,7 +25,7 @@ fn most(len: usize) -> usize {
 /// What the worker's side may take on top: serde's cautious first guess at a list, once for each level of nesting.
 const GUESS: usize = 2 << 20;
 /// Messages with owned lists, which only httpd sends.
-const FROM_HTTPD: &[&str] = &["Reply", "ConnectionInfo", "ServerInfo"];
+const FROM_HTTPD: &[&str] = &["Reply", "ConnectionInfo", "ServerInfo", "Startup", "ConfigNode"];
 
 type Decoder = fn(&[u8]) -> bool;
 
@@ -49,6 +49,8 @@ const DECODERS: &[(&str, Decoder)] = &[
     ("Leave", |b| codec::decode::<Leave>(b).is_ok()),
     ("ConnectionInfo", |b| codec::decode::<ConnectionInfo>(b).is_ok()),
     ("ServerInfo", |b| codec::decode::<ServerInfo>(b).is_ok()),
+    ("Startup", |b| codec::decode::<Startup>(b).is_ok()),
+    ("ConfigNode", |b| codec::decode::<Vec<ConfigNode>>(b).is_ok()),
     ("ToSupervisor", |b| codec::decode::<ToSupervisor>(b).is_ok()),
     ("ToChild", |b| codec::decode::<ToChild>(b).is_ok()),
     ("ToWorker", |b| codec::decode::<ToWorker>(b).is_ok()),
@@ -97,6 +99,8 @@ fn well_formed() -> impl Strategy<Value = Vec<u8>> {
         encoded(common::leave()),
         encoded(common::connection()),
         encoded(common::server()),
+        encoded(common::startup()),
+        encoded(common::config()),
         encoded(common::to_supervisor()),
         encoded(common::to_child()),
         encoded(common::to_worker()),

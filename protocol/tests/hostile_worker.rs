@@ -63,10 +63,11 @@ impl Pool {
     fn start(mode: &str, seed: u32) -> Self {
         // Those that mean to end well get all the time they need.
         let patience = if ["honest", "chatter"].contains(&mode) { "100000" } else { "300" };
-        // cargo test builds the examples beside the tests.
+        // `cargo test` builds the examples beside the tests; `cargo test --test hostile_worker` alone does not:
+        // `cargo build -p vivarium-protocol --features mock --example hostile_worker` first.
         let program = std::env::current_exe().unwrap();
         let program = program.parent().unwrap().with_file_name("examples").join("hostile_worker");
-        assert!(program.exists(), "{} is missing: build with --examples", program.display());
+        assert!(program.exists(), "{} is missing", program.display());
         let (control, theirs) = seqpacket::pair().unwrap();
         let (page, page_fd) = PoolPage::create().unwrap();
         let child = Command::new("/bin/sh")

@@ -73,13 +73,14 @@ wrk.body = string.rep("x", {POST_BYTES})
 wrk.headers["Content-Type"] = "application/octet-stream"
 """
 
-HTTPD = """
+# A thread for every connection in each child: the MPM closes kept-alive connections when it runs short of threads.
+HTTPD = f"""
 StartServers 2
-ServerLimit 4
-ThreadsPerChild 25
-MaxRequestWorkers 100
-MinSpareThreads 50
-MaxSpareThreads 100
+ServerLimit 2
+ThreadsPerChild {max(CONNECTIONS)}
+MaxRequestWorkers {2 * max(CONNECTIONS)}
+MinSpareThreads {max(CONNECTIONS)}
+MaxSpareThreads {2 * max(CONNECTIONS)}
 KeepAlive On
 MaxKeepAliveRequests 0
 """
@@ -161,7 +162,7 @@ def check(httpd, workload):
 
 
 def wrk(httpd, workload, connections, seconds, lua):
-    """One run: (requests per second, requests that failed)."""
+    """One run: (requests per second, answers that were no success, connections that broke)."""
     command = ["wrk", "-t", "1" if connections == 1 else "2", "-c", str(connections), "-d", f"{seconds}s"]
     if workload == "post":
         command += ["-s", str(lua)]
@@ -171,11 +172,11 @@ def wrk(httpd, workload, connections, seconds, lua):
     rate = float(re.search(r"Requests/sec:\s+([\d.]+)", out).group(1))
     bad = [int(n) for n in re.findall(r"Non-2xx or 3xx responses: (\d+)", out)]
     errors = re.search(r"Socket errors: connect (\d+), read (\d+), write (\d+), timeout (\d+)", out)
-    return rate, sum(bad) + (sum(map(int, errors.groups())) if errors else 0)
+    return rate, sum(bad), sum(map(int, errors.groups())) if errors else 0
 
 
 def measure(servers, rounds, seconds, lua):
-    """{(workload, connections, contender): ([rates], failed)}"""
+    """{(workload, connections, contender): [(rate, failed, broken), ...]}"""
     found = {}
     cells = list(itertools.product(WORKLOADS, CONNECTIONS))
     for number in range(rounds):
@@ -184,9 +185,8 @@ def measure(servers, rounds, seconds, lua):
             names = list(servers)
             names = names[number % len(names):] + names[: number % len(names)]
             for name in names:
-                rate, failed = wrk(servers[name], workload, connections, seconds, lua)
-                rates, before = found.get((workload, connections, name), ([], 0))
-                found[workload, connections, name] = ([*rates, rate], before + failed)
+                run = wrk(servers[name], workload, connections, seconds, lua)
+                found.setdefault((workload, connections, name), []).append(run)
         print(f"round {number + 1} of {rounds}", file=sys.stderr, flush=True)
     return found
 
@@ -209,11 +209,13 @@ def tables(found, names):
         for name in names:
             cells, ratios = [], []
             for connections in CONNECTIONS:
-                rates, failed = found[workload, connections, name]
+                rates, failed, broken = zip(*found[workload, connections, name])
                 median = statistics.median(rates)
                 cells.append(f"{figure(median)} ({figure(min(rates))}-{figure(max(rates))})"
-                             + (f", {failed} failed" if failed else ""))
-                ratios.append(f"{median / statistics.median(found[workload, connections, REFERENCE][0]):.2f}")
+                             + (f", {sum(failed)} failed" if sum(failed) else "")
+                             + (f", {sum(broken)} broken off" if sum(broken) else ""))
+                reference = statistics.median(run[0] for run in found[workload, connections, REFERENCE])
+                ratios.append(f"{median / reference:.2f}")
             lines.append(f"| {name} | " + " | ".join(cells) + " | " + " / ".join(ratios) + " |")
         lines.append("")
     return "\n".join(lines)

@@ -97,19 +97,28 @@ def follow_log(path, stop):
 def main():
     """Serves until it is interrupted."""
     args = arguments()
-    port = args.port or free_port(8080)
-    httpd = Httpd(args.mpm, port, name="serve")
+    app = folder_and_module(args.app) if args.app else None
+    httpd = Httpd(args.mpm, args.port or free_port(8080), name="serve")
+    try:
+        serve(httpd, args, app)
+    finally:
+        httpd.stop()
+        httpd.remove()
+    print("serve: stopped", flush=True)
+
+
+def serve(httpd, args, app):
+    """Configures, starts and watches it."""
     httpd.module = artefacts.module(stage=httpd.prefix / "build")
     if args.log:
         httpd.log = Path(args.log).resolve()
     httpd.log.touch()
     stage = httpd.prefix / "handlers"
-
-    if args.app:
-        source, module = folder_and_module(args.app)
-        folders = [Folder(source, stage, None if Path(args.app).is_dir() else source / f"{module}.py")]
-        httpd.add(APP.format(folder=folders[0].served, module=module))
+    if app:
+        source, module = app
         edit = source / f"{module}.py"
+        folders = [Folder(source, stage, None if Path(args.app).is_dir() else edit)]
+        httpd.add(APP.format(folder=folders[0].served, module=module))
     else:
         folders = [Folder(artefacts.REPO / "examples" / name, stage) for name in EXAMPLES]
         for folder in folders:
@@ -119,27 +128,26 @@ def main():
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda *_: stop.set())
-    log_done = threading.Event()
-    log_thread = threading.Thread(target=follow_log, args=(httpd.log, log_done))
     try:
         httpd.start()
-        print_help(httpd, edit, examples=not args.app, copied=any(f.copied for f in folders), to_file=args.log)
-        if not args.log:
-            log_thread.start()
+    except RuntimeError as error:
+        raise SystemExit(f"serve: {error}") from None
+    print_help(httpd, edit, examples=not app, copied=any(f.copied for f in folders), to_file=args.log)
+    log_done = threading.Event()
+    log_thread = threading.Thread(target=follow_log, args=(httpd.log, log_done))
+    if not args.log:
+        log_thread.start()
+    try:
         while not stop.wait(0.3):
             if httpd.process.poll() is not None:
                 raise SystemExit(f"serve: httpd ended with status {httpd.process.returncode}, see {httpd.log}")
             for folder in folders:
                 folder.follow()
-    except RuntimeError as error:
-        raise SystemExit(f"serve: {error}") from None
     finally:
         httpd.stop()
         log_done.set()
-        if log_thread.is_alive():
+        if not args.log:
             log_thread.join()
-        httpd.remove()
-    print("serve: stopped", flush=True)
 
 
 def print_help(httpd, edit, examples, copied, to_file):

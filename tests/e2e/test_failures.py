@@ -8,7 +8,7 @@ import pytest
 
 from devlib import artefacts
 from harness import client, wait_until
-from harness.fake import Supervisor, refuse, welcome
+from harness.fake import VERSION, Supervisor, number, refuse, text, welcome
 
 
 @pytest.fixture
@@ -144,16 +144,16 @@ def test_supervisor_of_another_version(server):
         server.allow("VIV0005", "VIV0006", "VIV0020")
         assert server.get("/hello").status == 503
         line = server.wait_log("VIV0006")[0]
-        assert re.search(r"\b77\b", line) and re.search(r"\b1\b", line)
+        assert re.search(r"\b77\b", line) and re.search(rf"\b{VERSION}\b", line)
         assert server.get("/page.txt").body == b"static"
         wait_until(lambda: other.heard, "a hello")
-        assert set(other.heard) == {1}
+        assert set(other.heard) == {VERSION}
     finally:
         other.stop()
 
 
 @pytest.mark.parametrize("answer", [
-    welcome(77), b"", b"\xff" * 100, bytes(60_000), refuse(1, "because")[:-3], welcome(1) + b"left over",
+    welcome(77), b"", b"\xff" * 100, bytes(60_000), refuse(VERSION, "because")[:-3], welcome(VERSION) + b"left over",
 ], ids=["lying-welcome", "empty", "noise", "zeros", "cut", "trailing"])
 def test_supervisor_that_talks_nonsense(server, answer):
     path = server.prefix / "other.sock"
@@ -169,6 +169,8 @@ def test_supervisor_that_talks_nonsense(server, answer):
         other.stop()
 
 
+READY = 0
+
 OTHER_WORKER = """#!/usr/bin/python3 -I
 import os, socket
 control = socket.socket(fileno=3)
@@ -178,7 +180,7 @@ control.recv(1)
 
 
 def test_worker_of_another_version(server):
-    script = server.write("other-python", OTHER_WORKER.format(packet=b"\x00\x4d\x043.11"))
+    script = server.write("other-python", OTHER_WORKER.format(packet=number(READY) + number(77) + text("3.11")))
     os.chmod(script, 0o755)
     server.supervisor_config(f'[default]\npython = "{script}"\n')
     server.start()

@@ -39,8 +39,8 @@ SECTION = """
 CODES = ("VIV0011", "VIV0012", "VIV0013", "VIV0014", "VIV0015", "VIV0020", "VIV0021", "VIV0022", "VIV0024", "VIV0027")
 
 
-@pytest.fixture
-def server(make_server, mpm):
+def make_hostile(make_server, mpm, mode):
+    """A server with a good pool and some that have hostile workers."""
     server = make_server(mpm=mpm)
     server.allow(*CODES)
     hostile = server.prefix / "hostile_worker"
@@ -49,11 +49,16 @@ def server(make_server, mpm):
     os.chmod(python, 0o755)
     server.supervisor_config(f'[default]\npython = "{python}"\nprocesses = 2\nthreads = 4\n')
     server.site("deaths")
-    return server
+    for seed in range(POOLS):
+        server.add(SECTION.format(mode=mode, seed=seed))
+    return server.start()
 
 
 class Victims:
-    """Requests to the hostile pools, one after the other on a few threads, until told to stop."""
+    """Requests to the hostile pools, one after the other on a few threads, until told to stop.
+
+    A worker may sit on a request for ever, as a handler may; these clients have less patience.
+    """
 
     def __init__(self, server, modes, threads=4):
         self.port = server.port
@@ -76,23 +81,33 @@ class Victims:
         while not self.stop.is_set():
             for target in self.targets[number::step]:
                 body = b"x" * 100_000 if number % 2 else None
-                self.outcomes[client.outcome(self.port, "POST" if body else "GET", target, body=body)] += 1
+                word = client.outcome(self.port, "POST" if body else "GET", target, body=body, timeout=5)
+                self.outcomes[word] += 1
+                if self.stop.is_set():
+                    break
+
+    @property
+    def met(self):
+        """How many requests met a hostile worker; the others were told that the pool is down."""
+        return sum(count for word, count in self.outcomes.items() if word != "503")
 
 
-@pytest.mark.parametrize("mode", ["random", "lies", "scribble", "flood", "chatter", "die"])
-def test_other_pools_are_served_meanwhile(server, mode):
-    for seed in range(POOLS):
-        server.add(SECTION.format(mode=mode, seed=seed))
-    server.start()
+@pytest.mark.parametrize("mpm, mode, enough", [
+    ("event", "random", 40), ("event", "lies", 40), ("event", "scribble", 40), ("event", "chatter", 40),
+    ("event", "die", 40), ("event", "flood", 10), ("event", "silent", 6),
+    ("worker", "mixed", 40), ("prefork", "mixed", 40),
+])
+def test_other_pools_are_served_meanwhile(make_server, mpm, mode, enough):
+    server = make_hostile(make_server, mpm, mode)
     wait_until(lambda: server.outcome("/hello") == "200", "the good pool")
     children = server.httpd_children()
     with Load(server.port, "/hello", connections=2, expect=b"hello\n") as load:
         with Victims(server, [mode]) as victims:
-            wait_until(lambda: sum(victims.outcomes.values()) > 300, "enough requests to hostile workers")
+            wait_until(lambda: victims.met >= enough, "enough requests to hostile workers")
             done = load.done
             wait_until(lambda: load.done > done + 200, "requests to the good pool")
     assert load.failed == {} and not load.wrong
-    assert set(victims.outcomes) <= {"200", "500", "502", "503", "truncated", "reset"}, victims.outcomes
-    assert all(procs.alive(pid) for pid in children) or server.mpm == "prefork"
+    assert "refused" not in victims.outcomes, victims.outcomes
+    assert all(procs.alive(pid) for pid in children) or mpm == "prefork"
     assert not server.log_lines("exit signal")
     assert server.get("/hello").body == b"hello\n"

@@ -37,7 +37,14 @@ pub(crate) fn register(pool: *mut sys::apr_pool_t) {
         // SAFETY: live pool, constant names, records that stay mapped.
         unsafe {
             let version = c"0".as_ptr();
-            sys::ap_register_auth_provider(pool, group.as_ptr(), name.as_ptr(), version, provider, how);
+            sys::ap_register_auth_provider(
+                pool,
+                group.as_ptr(),
+                name.as_ptr(),
+                version,
+                provider,
+                how,
+            );
         }
     }
 }

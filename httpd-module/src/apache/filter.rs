@@ -97,18 +97,16 @@ pub(crate) fn fetch(from: *mut sys::ap_filter_t, bb: Brigade, demand: Demand) ->
     unsafe { sys::ap_get_brigade(from, bb.as_ptr(), demand.mode, demand.block, demand.bytes) }
 }
 
-/// Puts a registered filter on a request, with a context of ours or null; false if there is no filter of that name.
-pub(crate) fn add(r: Request<'_>, name: &[u8], is_input: bool, context: *mut c_void) -> bool {
+/// Puts a registered filter on a request, with a context of ours or null.
+pub(crate) fn add(r: Request<'_>, name: &[u8], is_input: bool, context: *mut c_void) {
     let name = r.pool().dup(name);
     // SAFETY: live request and connection, NUL-terminated name.
     unsafe {
         let c = r.connection().as_ptr();
         if is_input {
-            !sys::ap_get_input_filter_handle(name).is_null()
-                && !sys::ap_add_input_filter(name, context, r.as_ptr(), c).is_null()
+            sys::ap_add_input_filter(name, context, r.as_ptr(), c);
         } else {
-            !sys::ap_get_output_filter_handle(name).is_null()
-                && !sys::ap_add_output_filter(name, context, r.as_ptr(), c).is_null()
+            sys::ap_add_output_filter(name, context, r.as_ptr(), c);
         }
     }
 }

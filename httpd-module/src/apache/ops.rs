@@ -3,7 +3,8 @@
 use core::ffi::{CStr, c_int};
 
 use vivarium_protocol::codec;
-use vivarium_protocol::message::{ConfigNode, ErrorKind, Op};
+use vivarium_protocol::fields::{Field, Value};
+use vivarium_protocol::message::{ConfigNode, ErrorKind, Op, TableId};
 
 use super::request::Request;
 use crate::conversation::calls::Answer;
@@ -58,9 +59,27 @@ pub(crate) fn global(op: Op, number: i64, argument: &[u8]) -> Answer {
 /// Fills `subprocess_env` as for a CGI script.
 pub(crate) fn add_cgi_vars(r: Request<'_>) {
     // SAFETY: live request, owned by this thread.
-    unsafe {
-        sys::ap_add_common_vars(r.as_ptr());
-        sys::ap_add_cgi_vars(r.as_ptr());
+    unsafe { sys::ap_add_common_vars(r.as_ptr()) };
+    let Some(env) = r.table(TableId::SubprocessEnv) else { return };
+    let text = |field| match r.field(field) {
+        Value::Str(s) => s.to_vec(),
+        _ => Vec::new(),
+    };
+    let (uri, path_info) = (text(Field::Uri), text(Field::PathInfo));
+    let script = uri.strip_suffix(&*path_info).unwrap_or(&uri);
+    let all: [(&[u8], &[u8]); 6] = [
+        (b"GATEWAY_INTERFACE", b"CGI/1.1"),
+        (b"SERVER_PROTOCOL", &text(Field::Protocol)),
+        (b"REQUEST_METHOD", &text(Field::Method)),
+        (b"QUERY_STRING", &text(Field::Args)),
+        (b"REQUEST_URI", &uri),
+        (b"SCRIPT_NAME", script),
+    ];
+    for (key, value) in all {
+        env.set(r.pool(), key, value);
+    }
+    if !path_info.is_empty() {
+        env.set(r.pool(), b"PATH_INFO", &path_info);
     }
 }
 
@@ -130,11 +149,26 @@ pub(crate) fn of_request(r: Request<'_>, op: Op, number: i64, argument: &[u8]) -
             Op::ServerRoot | Op::MpmQuery | Op::ExistsConfigDefine | Op::ConfigTree => {
                 global(op, number, argument)
             }
-            Op::Requires => Answer::Text(r.dir_conf().and_then(|c| Some(c.requires.as_ref()?.join(&b'\n')))),
-            Op::AddHandlerExtensions => Answer::Text(r.dir_conf().map(|c| c.extensions.join(&b' '))),
+            Op::Requires => {
+                Answer::Text(r.dir_conf().and_then(|c| Some(c.requires.as_ref()?.join(&b'\n'))))
+            }
+            Op::AddHandlerExtensions => Answer::Text(
+                r.dir_conf().map(|c| c.extensions.iter().flat_map(|e| bare(e)).collect()),
+            ),
+            Op::AddCommonVars => {
+                sys::ap_add_common_vars(raw);
+                Answer::Ok
+            }
             Op::AddedHandler => Answer::Error(ErrorKind::State, b"not possible here"),
         }
     }
+}
+
+/// An extension as publishers want it: without its dot, with a space behind it.
+fn bare(extension: &[u8]) -> Vec<u8> {
+    let mut name = extension.strip_prefix(b".").unwrap_or(extension).to_vec();
+    name.push(b' ');
+    name
 }
 
 /// How deep sections may nest; httpd's own configurations come nowhere near.

@@ -89,6 +89,7 @@ impl<'s> Server<'s> {
             (0..usize::try_from(array.nelts).unwrap_or(0))
                 // SAFETY: `i` is below the count.
                 .filter_map(|i| {
+                    // SAFETY: `i` is below the array's count, and its elements are string pointers.
                     owned(unsafe { super::element::<*const core::ffi::c_char>(array, i) })
                 })
                 .collect()

@@ -9,7 +9,8 @@ use super::filter::Filter;
 use crate::conversation::ssi;
 use crate::sys;
 
-type GetTag = unsafe extern "C" fn(*mut sys::include_ctx_t, *mut *mut c_char, *mut *mut c_char, c_int);
+type GetTag =
+    unsafe extern "C" fn(*mut sys::include_ctx_t, *mut *mut c_char, *mut *mut c_char, c_int);
 type Include = unsafe extern "C" fn(
     *mut sys::include_ctx_t,
     *mut sys::ap_filter_t,
@@ -86,4 +87,3 @@ unsafe fn run(
         sys::APR_SUCCESS
     }
 }
-

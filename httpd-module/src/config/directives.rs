@@ -2,6 +2,8 @@
 
 use vivarium_protocol::message::Phase;
 
+use crate::apache::has_module;
+
 use super::dir::{DirConf, FilterDef, Handler, set};
 use super::server::{Daemon, ServerConf};
 
@@ -40,13 +42,6 @@ pub(crate) struct Args<'a> {
     pub(crate) is_location: bool,
     /// Filters to register with httpd: name, input.
     pub(crate) register: Vec<(Vec<u8>, bool)>,
-}
-
-impl Args<'_> {
-    /// Whether httpd has loaded a module.
-    fn has_module(&self, name: &core::ffi::CStr) -> bool {
-        crate::apache::has_module(name)
-    }
 }
 
 /// One directive.
@@ -357,7 +352,10 @@ fn filter(a: &mut Args<'_>, is_input: bool) -> Result<(), String> {
 
 fn import(a: &mut Args<'_>) -> Result<(), String> {
     let [what, interpreter] = a.words.as_slice() else {
-        return Err(format!("{} takes a module (or module::function) and an interpreter's name", a.name));
+        return Err(format!(
+            "{} takes a module (or module::function) and an interpreter's name",
+            a.name
+        ));
     };
     check_text(a.name, what)?;
     check_text(a.name, interpreter)?;
@@ -369,17 +367,15 @@ fn import(a: &mut Args<'_>) -> Result<(), String> {
 }
 
 fn enable_pdb(a: &mut Args<'_>) -> Result<(), String> {
-    if let [w] = a.words.as_slice() {
-        if w.eq_ignore_ascii_case(b"on") {
-            return Err(
-                "PythonEnablePdb: there is no terminal behind a worker, so pdb cannot run there. Put \
-                 `breakpoint()` into the handler and set PYTHONBREAKPOINT to a remote debugger in vivariumd.toml \
-                 ([default] env); docs/debugging.md shows how"
-                    .into(),
-            );
-        }
+    match a.words.as_slice() {
+        [w] if w.eq_ignore_ascii_case(b"on") => Err(
+            "PythonEnablePdb: there is no terminal behind a worker, so pdb cannot run there. Put `breakpoint()` into \
+             the handler and set PYTHONBREAKPOINT to a remote debugger in vivariumd.toml ([default] env); \
+             docs/debugging.md shows how"
+                .into(),
+        ),
+        _ => flag(a),
     }
-    flag(a)
 }
 
 fn provider(a: &mut Args<'_>, phase: Phase) -> Result<(), String> {
@@ -395,7 +391,7 @@ fn provider(a: &mut Args<'_>, phase: Phase) -> Result<(), String> {
 
 fn require(a: &mut Args<'_>) -> Result<(), String> {
     // Asking for the directive must not make a configuration valid that nobody enforces.
-    if !a.has_module(c"mod_authz_core.c") {
+    if !has_module(c"mod_authz_core.c") {
         return Err("Require needs mod_authz_core: load it".into());
     }
     a.dir.requires.get_or_insert_default().push(a.raw.into());
@@ -403,7 +399,7 @@ fn require(a: &mut Args<'_>) -> Result<(), String> {
 }
 
 fn add_handler(a: &mut Args<'_>) -> Result<(), String> {
-    if !a.has_module(c"mod_mime.c") {
+    if !has_module(c"mod_mime.c") {
         return Err("AddHandler needs mod_mime: load it".into());
     }
     if let [handler, extensions @ ..] = a.words.as_slice() {

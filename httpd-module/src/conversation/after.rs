@@ -227,7 +227,11 @@ impl Afterwards<'_> {
                 self.log(i32::from((*level).min(7)), text);
                 Reply::Ok
             }
-            Call::Server(_) | Call::Op { op: Op::ServerRoot | Op::MpmQuery | Op::ExistsConfigDefine | Op::ConfigTree, .. } => {
+            Call::Server(_)
+            | Call::Op {
+                op: Op::ServerRoot | Op::MpmQuery | Op::ExistsConfigDefine | Op::ConfigTree,
+                ..
+            } => {
                 return calls::answer_global(c, header, call);
             }
             Call::Snapshot => snapshot.map_or(gone, |s| Reply::Bytes(s)),

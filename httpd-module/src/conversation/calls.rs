@@ -88,7 +88,10 @@ pub(crate) fn answer(
             return c.reply(header, &Reply::Ok);
         }
         Call::Server(_)
-        | Call::Op { op: Op::ServerRoot | Op::MpmQuery | Op::ExistsConfigDefine | Op::ConfigTree, .. } => {
+        | Call::Op {
+            op: Op::ServerRoot | Op::MpmQuery | Op::ExistsConfigDefine | Op::ConfigTree,
+            ..
+        } => {
             return answer_global(c, header, &call);
         }
         _ => {}
@@ -129,13 +132,11 @@ pub(crate) fn answer(
             c.reply(header, &Reply::Ok)
         }
         Call::AddFilter { name, is_input } => {
-            let known = filters::add(r, tree, &entry, name, is_input);
-            let reply = if known {
-                Reply::Ok
-            } else {
-                refused(ErrorKind::Value, b"no filter of this name is registered")
-            };
-            c.reply(header, &reply)
+            if name.contains(&0) {
+                return c.reply(header, &refused(ErrorKind::Value, b"a NUL in a filter's name"));
+            }
+            filters::add(r, tree, &entry, name, is_input);
+            c.reply(header, &Reply::Ok)
         }
         Call::RegisterFilter { name, is_input, handler, directory } => {
             let reply = register_filter(&entry, name, is_input, handler, directory);
@@ -204,7 +205,11 @@ pub(crate) fn answer(
 }
 
 /// Answers a call that concerns httpd as a whole.
-pub(crate) fn answer_global(c: &Conversation, header: Header, call: &Call<'_>) -> Result<(), Fault> {
+pub(crate) fn answer_global(
+    c: &Conversation,
+    header: Header,
+    call: &Call<'_>,
+) -> Result<(), Fault> {
     match call {
         Call::Server(number) => {
             let info = server::main().and_then(|m| m.chain().find(|s| s.number() == *number));

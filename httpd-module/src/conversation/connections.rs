@@ -75,10 +75,8 @@ pub(crate) fn answer(
     let reply = match call {
         Call::ConnectionRead(want) => return read(conversation, c, header, *want),
         Call::ConnectionReadLine(most) => return read_line(conversation, c, header, *most),
-        Call::ConnectionWrite(data) => match write(c, data) {
-            true => Reply::Ok,
-            false => error(super::body::CLIENT_GONE),
-        },
+        Call::ConnectionWrite(data) if write(c, data) => Reply::Ok,
+        Call::ConnectionWrite(_) => error(super::body::CLIENT_GONE),
         Call::Log { scope: LogScope::Server(number), level, text } => {
             let s = server::main().and_then(|m| m.chain().find(|s| s.number() == *number));
             log::server_bytes(s, i32::from((*level).min(7)), text);

@@ -22,6 +22,9 @@ use crate::apache::connection::Connection;
 use crate::link;
 use crate::link::pool::{Pool, Trouble};
 
+/// How many bytes of a large body are sent before the worker is woken for them.
+const WAKE_EVERY: usize = 32 << 10;
+
 /// A level of a conversation: what the `Enter` of this depth is about.
 #[derive(Default)]
 pub(crate) struct Level {
@@ -86,6 +89,8 @@ pub(crate) struct Conversation {
     /// Set when the conversation cannot go on; every level then fails the same way.
     fault: RefCell<Option<Fault>>,
     finished: Cell<bool>,
+    /// Data bytes sent since the worker was last woken for any.
+    unannounced: Cell<usize>,
 }
 
 /// Looks after a waiting thread.
@@ -132,6 +137,7 @@ impl Conversation {
             depth: Cell::new(0),
             fault: RefCell::new(None),
             finished: Cell::new(false),
+            unannounced: Cell::new(0),
         }))
     }
 
@@ -392,9 +398,12 @@ impl Conversation {
     pub(crate) fn send_data(&self, header: Header, data: &[u8]) -> Result<(), Fault> {
         self.on_channel(|channel, guard| {
             channel.send(Kind::Data, 0, header.depth, header.rid, &[data], guard)?;
-            if data.len() >= 16 << 10 {
+            // The worker copies one part of a large body while the next is read from the client.
+            let sent = self.unannounced.get() + data.len();
+            if sent >= WAKE_EVERY {
                 channel.wake();
             }
+            self.unannounced.set(if sent >= WAKE_EVERY { 0 } else { sent });
             Ok(())
         })
     }

@@ -273,18 +273,20 @@ pub(crate) const OWN_NAMES: [(&[u8], bool); 2] =
     [(b"mod_python.input", true), (b"mod_python.output", false)];
 
 /// Puts a filter on a request: one that a handler registered for it, or one that httpd knows.
-pub(crate) fn add(r: Request<'_>, tree: &Tree, entry: &Entry, name: &[u8], is_input: bool) -> bool {
+/// httpd itself logs a name that nobody has registered.
+pub(crate) fn add(r: Request<'_>, tree: &Tree, entry: &Entry, name: &[u8], is_input: bool) {
     let lower = name.to_ascii_lowercase();
     let own =
         entry.own_filters.borrow().iter().any(|d| d.is_input == is_input && *d.name == *lower);
     if !own {
-        return !name.contains(&0) && filter::add(r, name, is_input, core::ptr::null_mut());
+        filter::add(r, name, is_input, core::ptr::null_mut());
+        return;
     }
     let instance = new_instance(r, tree, Some(lower.into()));
     let context = core::ptr::from_ref(instance).cast_mut().cast();
-    OWN_NAMES
-        .iter()
-        .any(|(own, input)| *input == is_input && filter::add(r, own, is_input, context))
+    for (own, _) in OWN_NAMES.iter().filter(|(_, input)| *input == is_input) {
+        filter::add(r, own, is_input, context);
+    }
 }
 
 /// `FilterRead`: the next bytes of the brigade.

@@ -14,7 +14,8 @@ use crate::config::dir::{DirConf, HandlerList};
 use crate::sys;
 
 /// What mod_python logs for an authentication handler that forgets whom it has let in.
-const NO_USER: &[u8] = b"python_handler: After PythonAuthenHandler req->user is NULL. Assign something to \
+const NO_USER: &[u8] =
+    b"python_handler: After PythonAuthenHandler req->user is NULL. Assign something to \
     req.user if returning OK to avoid this error.";
 
 /// The content handler's hook.

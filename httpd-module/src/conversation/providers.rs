@@ -30,7 +30,8 @@ pub(crate) fn ask(r: Request<'_>, phase: Phase, arguments: Vec<Vec<u8>>) -> Verd
     let configured = if phase == Phase::RealmHash { Phase::CheckPassword } else { phase };
     let list = r.dir_conf().and_then(|c| c.handlers(configured, None));
     let Some(list) = list.filter(|l| !l.handlers.is_empty()) else {
-        let text = format!("{}: no {} is set here", vivarium_protocol::codes::CONFIG, phase.directive());
+        let text =
+            format!("{}: no {} is set here", vivarium_protocol::codes::CONFIG, phase.directive());
         crate::apache::log::request(r, crate::apache::log::Level::Err as i32, text.as_bytes());
         return Verdict::Error;
     };

@@ -45,7 +45,8 @@ pub(crate) fn run(element: &Element) -> bool {
     let level = Level::element(Rc::clone(&entry), this, arguments);
     let key = run::pool_key(r, &[]);
     let filter = FilterRef { id: tree.next_filter(), name: b"include", is_input: false };
-    let what = run::What { phase: Phase::Ssi, handlers: &[], filter: Some(filter), extension: None };
+    let what =
+        run::What { phase: Phase::Ssi, handlers: &[], filter: Some(filter), extension: None };
     let done = run::run(r, key, &tree, &level, &what);
     input.destroy();
     match done {

@@ -11,7 +11,7 @@ from operator import index as whole
 from typing import Any, Callable, Dict, List, Optional, Tuple, Union
 from urllib.parse import unquote_to_bytes
 
-from mod_python import _constants
+from mod_python import _constants, _locks
 from mod_python._constants import APLOG_DEBUG, APLOG_EMERG, APLOG_ERR
 from mod_python._constants import (
     AP_CONN_CLOSE as AP_CONN_CLOSE,
@@ -142,19 +142,19 @@ def register_cleanup(
 # --- locks that span the workers of a tenant -------------------------------------------------------------------------
 
 
-def _global_lock(server: Any, key: Optional[str], index: int = -1) -> None:
+def _global_lock(server: Any, key: Any, index: int = -1) -> None:
     """Takes the lock of ``key`` (or number ``index``), waiting for it."""
-    _extension("_global_lock")(server, key, index)
+    _locks.lock(server, key, whole(index))
 
 
-def _global_trylock(server: Any, key: Optional[str], index: int = -1) -> bool:
+def _global_trylock(server: Any, key: Any, index: int = -1) -> bool:
     """Takes the lock if it is free; says whether it did."""
-    return bool(_extension("_global_trylock")(server, key, index))
+    return _locks.trylock(server, key, whole(index))
 
 
-def _global_unlock(server: Any, key: Optional[str], index: int = -1) -> None:
+def _global_unlock(server: Any, key: Any, index: int = -1) -> None:
     """Gives the lock back."""
-    _extension("_global_unlock")(server, key, index)
+    _locks.unlock(server, key, whole(index))
 
 
 # --- query strings ---------------------------------------------------------------------------------------------------

@@ -22,6 +22,12 @@ none of the methods raises for an error of a handler.
     Runs the first connection handler.
 ``obj.cleanup(req_or_None, callable, data) -> None``
     Runs one registered clean-up: ``callable(data)``.
+``obj.ssi(filter, what, code, debug) -> int``
+    Runs an element of an SSI page: ``what`` is ``"eval"`` or ``"exec"``, ``filter`` what it writes into the page by.
+``obj.provider(req, kind, handlers, arguments) -> (int, bytes | None)``
+    Asks a provider; ``handlers`` has one item. ``kind`` is ``"checkpassword"`` (arguments: user, password),
+    ``"realmhash"`` (user, realm) or ``"groups"`` (the words of the ``Require`` line). Results: 0 no, 1 yes (with the
+    hash), 2 no such user, 3 failed.
 ``obj.python_import(spec, server=None, debug=False) -> bool``
     Carries out one ``PythonImport`` (``module`` or ``module::function``); false if it failed (which is logged).
 
@@ -42,12 +48,13 @@ What the request offers beyond mod_python's interface
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import threading
 import time
 from typing import Any, Callable, Dict, FrozenSet, List, Optional, Sequence, Tuple
 
-from mod_python import _apache, _errors, apache
+from mod_python import _apache, _errors, _providers, _ssi, apache
 from mod_python._apache import SERVER_RETURN
 from mod_python._constants import APLOG_ERR, DECLINED, DONE, HTTP_INTERNAL_SERVER_ERROR, OK
 from mod_python._importer import Importer
@@ -249,6 +256,49 @@ class Dispatcher:
             except Exception as problem:
                 _log_all(req.log_error, title, _errors.chunks(problem))
 
+    # --- pages and providers -----------------------------------------------------------------------------------------
+
+    def ssi(self, filter: Any, what: str, code: str, debug: bool) -> int:  # noqa: A002
+        """Runs an element of an SSI page; anything but ``OK`` has httpd write its error text there."""
+        req = filter.req
+        try:
+            self._importer.prepare(req.get_config().get("PythonPath"), None, False)
+            _ssi.run(filter, what, code)
+        except BaseException as error:
+            title = f"includes {req.filename}"
+            parts = _errors.chunks(error)
+            _log_all(req.log_error, title, parts)
+            if not debug or _client_is_gone(error):
+                return HTTP_INTERNAL_SERVER_ERROR
+            try:
+                filter.write(_errors.page(title, parts))
+            except Exception as problem:
+                if not _client_is_gone(problem):
+                    _log_all(req.log_error, title, _errors.chunks(problem))
+                return HTTP_INTERNAL_SERVER_ERROR
+        return OK
+
+    def provider(
+        self, req: Any, kind: str, handlers: Sequence[Item], arguments: Sequence[str]
+    ) -> _providers.Verdict:
+        """Asks a provider: whether a password is right, for a realm's hash, whether the user is in one of some groups.
+
+        An error is logged, and never a grant.
+        """
+        item = handlers[0]
+        try:
+            key = (kind, item, getattr(req, "_config_id", None))
+            plan = self._plans.get(key)
+            if plan is None or self._clock() >= plan.due:
+                plan = self._plan(key, req, kind, False)
+            named = "::" in item[0]
+            function = _providers.find(plan.entry.module, plan.object, named, kind, req)
+            return _providers.ask(function, kind, req, arguments)
+        except BaseException as error:
+            title = f"{_providers.DIRECTIVES[kind]} {item[0]}"
+            _log_all(req.log_error, title, _errors.chunks(error))
+            return _providers.FAILED
+
     # --- connections -----------------------------------------------------------------------------------------------
 
     def connection(self, conn: Any, handlers: Sequence[Item], debug: bool) -> int:
@@ -267,7 +317,7 @@ class Dispatcher:
                 raise AssertionError(f"ConnectionHandler '{item[0]}' returned invalid return code.")
             if not (DONE <= result <= OK or 100 <= result < 600):
                 return _odd(conn, "ConnectionHandler", item[0], result)
-            return result
+            return int(result)
         except _Skipped:
             return DECLINED
         except BaseException as error:
@@ -325,7 +375,7 @@ def _end_filter(filter: Any, req: Any, end: BaseException) -> None:  # noqa: A00
     """``SERVER_RETURN`` in a filter ends the stream: what follows is not sent, as in mod_python."""
     args = end.args
     code = args[1] if len(args) == 2 else args[0] if args else None
-    if code.__class__ is int and code >= 400:
+    if isinstance(code, int) and code.__class__ is int and code >= 400:
         req.status = code
     if not filter.closed:
         filter.close()
@@ -354,7 +404,8 @@ def _log(log: Callable[[str, int], None], line: str) -> None:
     except Exception:
         stderr = sys.__stderr__
         if stderr is not None:
-            stderr.write(line + "\n")
+            with contextlib.suppress(OSError, ValueError):
+                stderr.write(line + "\n")
 
 
 def _str(value: Any) -> str:

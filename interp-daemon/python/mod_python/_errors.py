@@ -11,7 +11,8 @@ from typing import Any, List, Optional, Set
 
 _HERE = os.path.dirname(os.path.abspath(__file__))
 #: Files whose frames say nothing to the author of a handler: the road from the dispatcher to the handler.
-_HIDDEN = {os.path.join(_HERE, name) for name in ("_dispatch.py", "_importer.py", "_managed.py", "apache.py")}
+_ROAD = ("_dispatch.py", "_importer.py", "_managed.py", "_providers.py", "_ssi.py", "apache.py")
+_HIDDEN = {os.path.join(_HERE, name) for name in _ROAD}
 _HIDDEN.add(importlib.__file__)
 
 #: The attribute of an error that has the chunks of its traceback.

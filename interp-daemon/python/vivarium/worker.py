@@ -5,6 +5,8 @@ page as descriptors 3 and 4. What it needs to know is in environment variables `
 handler runs.
 """
 
+import atexit
+import contextlib
 import faulthandler
 import importlib.machinery
 import importlib.util
@@ -107,7 +109,8 @@ def start(own):
 
 def fail(extension, reason):
     """Says why the worker cannot come up, to the supervisor and on standard error; never returns."""
-    print(f'vivarium.worker: {reason}', file=sys.__stderr__, flush=True)
+    with contextlib.suppress(OSError):  # the supervisor may be gone already
+        print(f'vivarium.worker: {reason}', file=sys.__stderr__, flush=True)
     if extension is not None:
         try:
             extension.failed(reason)
@@ -128,8 +131,15 @@ def main():
         extension, count = start(own)
         os.register_at_fork(after_in_child=extension.forked)
         install_streams(extension)
+        # Registered first, it is called last: when nothing of Python runs any more.
+        atexit.register(extension.end)
         from mod_python import _dispatch
-        _dispatch.install(own.get('VIVARIUM_INTERPRETER'))
+        dispatcher = _dispatch.install(own.get('VIVARIUM_INTERPRETER'))
+        if 'VIVARIUM_STARTUP' in own:
+            imports, server = extension.startup()
+            for each in imports:
+                # Logs its own failure; the worker serves nevertheless, as in mod_python.
+                dispatcher.python_import(each, server)
     except BaseException as error:
         if extension is None:
             extension = sys.modules.get('_vivarium')

@@ -117,7 +117,10 @@ impl Server {
             }
         };
         let state = State::New(Instant::now() + HELLO);
-        self.children.insert(id, Child { conn, pid, state, regions: HashMap::new(), startups: HashMap::new() });
+        self.children.insert(
+            id,
+            Child { conn, pid, state, regions: HashMap::new(), startups: HashMap::new() },
+        );
         if uid != 0 && uid != self.own_uid && Some(uid) != self.httpd_uid {
             let reason =
                 format!("process {pid} of uid {uid} may not connect: only httpd's children may");

@@ -387,7 +387,12 @@ mod tests {
             tenant("threads = 5\nenv = { PYTHONPATH = '/more', LANG = 'de_DE.UTF-8', X = 'y' }");
         let w = Who { name: "alice".into(), home: "/home/alice".into(), identity: None };
         let key = PoolKey { tenant: "default".into(), interpreter: "main".into() };
-        let all = environment(&t, &launch(None), &w, Place { key: &key, slot: 3, epoch: 9, startup: false });
+        let all = environment(
+            &t,
+            &launch(None),
+            &w,
+            Place { key: &key, slot: 3, epoch: 9, startup: false },
+        );
         let get = |name: &str| {
             let found: Vec<_> = all.iter().filter(|(n, _)| n == name).collect();
             assert_eq!(found.len(), 1, "{name}");

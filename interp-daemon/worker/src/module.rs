@@ -2,11 +2,14 @@
 
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
-use vivarium_protocol::PROTOCOL_VERSION;
-use vivarium_protocol::message::{Call, LogScope, Op, Reply};
+use pyo3::types::PyList;
+use vivarium_protocol::message::{Call, ConfigNode, LogScope, Op, Reply};
+use vivarium_protocol::{PROTOCOL_VERSION, codec};
 
+use crate::engine::calls::Answer;
 use crate::engine::control::{self, StartError};
 use crate::engine::conversation::{Sink, Trouble};
+use crate::engine::dispatcher;
 use crate::engine::phases::{self, ERR};
 use crate::engine::{calls, worker_loop};
 use crate::types::conn::MpConn;
@@ -24,6 +27,27 @@ impl From<StartError> for PyErr {
     fn from(error: StartError) -> Self {
         PyRuntimeError::new_err(error.to_string())
     }
+}
+
+/// Asks about httpd as a whole, over the request that this thread runs.
+fn global(py: Python<'_>, op: Op, number: i64, text: &[u8]) -> PyResult<Answer> {
+    let Some((conversation, rid)) = phases::current() else {
+        return Err(PyRuntimeError::new_err("no request is running on this thread"));
+    };
+    let _inside = conversation.enter(py);
+    let call = Call::Op { op, number, text };
+    Ok(Answer::new(conversation.call(py, rid, &call, Sink::Nowhere)?))
+}
+
+fn tree_to_py<'py>(py: Python<'py>, nodes: &[ConfigNode]) -> PyResult<Bound<'py, PyList>> {
+    let list = PyList::empty(py);
+    for node in nodes {
+        list.append((text::to_py(py, &node.directive), text::to_py(py, &node.args)))?;
+        if !node.children.is_empty() {
+            list.append(tree_to_py(py, &node.children)?)?;
+        }
+    }
+    Ok(list)
 }
 
 /// The part of the worker that httpd's threads talk to.
@@ -77,6 +101,12 @@ mod _vivarium {
         Ok(control::ready(version.to_owned())?)
     }
 
+    /// end(): the very last call: without a supervisor, nobody else ends what handlers have left running.
+    #[pyfunction]
+    fn end() {
+        control::end_orphaned_group();
+    }
+
     /// serve(): serves requests on this thread until the worker is told to stop.
     #[pyfunction]
     fn serve(py: Python<'_>) {
@@ -122,18 +152,36 @@ mod _vivarium {
         Ok(())
     }
 
-    /// main_server(): the main server, asked over the request that this thread runs.
+    /// main_server(): the main server.
     #[pyfunction]
     fn main_server(py: Python<'_>) -> PyResult<Py<MpServer>> {
-        let core = phases::current_core()
-            .ok_or_else(|| PyRuntimeError::new_err("no request is running on this thread"))?;
-        MpServer::of(py, &core, 0)
+        MpServer::main(py)
+    }
+
+    /// startup(): waits for what the supervisor says first; gives the imports to do and the main server.
+    #[pyfunction]
+    fn startup(py: Python<'_>) -> PyResult<(Vec<String>, Py<MpServer>)> {
+        let startup = py.detach(control::startup)?;
+        let imports = startup.imports.iter().map(|i| crate::types::text::to_string(i)).collect();
+        Ok((imports, MpServer::tell_main(py, startup.main_server)?))
+    }
+
+    /// config_tree(): httpd's configuration: a list of (directive, arguments), each container followed by a list.
+    #[pyfunction]
+    fn config_tree(py: Python<'_>) -> PyResult<Bound<'_, PyList>> {
+        let answer = global(py, Op::ConfigTree, 0, b"")?;
+        let Reply::Bytes(encoded) = answer.reply()? else {
+            return Err(Trouble::Broken("a reply that does not answer".into()).into());
+        };
+        let nodes: Vec<ConfigNode> =
+            codec::decode(encoded).map_err(|e| Trouble::Broken(e.to_string()))?;
+        tree_to_py(py, &nodes)
     }
 
     /// set_dispatcher(object): sets the object whose methods run handlers.
     #[pyfunction]
     fn set_dispatcher(object: &Bound<'_, PyAny>) -> PyResult<()> {
-        phases::set_dispatcher(object)
+        dispatcher::set_dispatcher(object)
     }
 
     /// current_request(): the request that this thread runs a phase of, or None.
@@ -179,12 +227,7 @@ mod _vivarium {
             "exists_config_define" => Op::ExistsConfigDefine,
             _ => return Err(PyValueError::new_err(format!("no such operation: {name}"))),
         };
-        let Some((conversation, rid)) = phases::current() else {
-            return Err(PyRuntimeError::new_err("no request is running on this thread"));
-        };
-        let _inside = conversation.enter(py);
-        let call = Call::Op { op, number, text: text.unwrap_or_default() };
-        let answer = calls::Answer::new(conversation.call(py, rid, &call, Sink::Nowhere)?);
+        let answer = global(py, op, number, text.unwrap_or_default())?;
         Ok(match answer.reply()? {
             Reply::Int(n) => n.into_pyobject(py)?.into_any(),
             Reply::Text(Some(t)) => crate::types::text::to_py(py, t).into_any(),

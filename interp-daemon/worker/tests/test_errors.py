@@ -109,7 +109,8 @@ def test_fork(own):
 def test_cycles_are_collected(host):
     for tree in range(5):
         assert host.run('basic::cycle', tree=90 + tree, request={})['result'] == 0
-        host.run('basic::cycle_filter', tree=90 + tree, phase='OutputFilter', request={})
+        host.run('basic::cycle_filter', tree=90 + tree, phase='OutputFilter', request={}, pinned=True)
+        assert host.run([], tree=90 + tree, phase='Forget', pinned=True)['result'] == 0
     assert host.run('basic::cycles_left', tree=99, request={})['req']['out'] == '[]'
 
 

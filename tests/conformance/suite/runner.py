@@ -10,7 +10,11 @@ from harness import Connection, Server, Truncated, wait_until
 from .normal import Normal
 
 # Seconds until a request that gets no answer counts as hanging.
-PATIENCE = 30
+PATIENCE = 20
+# Seconds until a line of the log counts as missing.
+LOG_PATIENCE = 5
+# After so many hanging requests in a row a server counts as dead, and its other cases fail at once.
+HANGS = 3
 # A child of mod_python that dies without cause (about one short run in forty) is asked again.
 TRIES = 3
 
@@ -50,6 +54,7 @@ class CaseServer(Server):
         super().__init__(extra_modules=group.modules, **more)
         self.group = group
         self.ports = {}
+        self.hangs = 0
         self.allow(*group.allow)
         if self.flavour == "mod_python":
             self.allow_line("exit signal")
@@ -134,11 +139,14 @@ class CaseServer(Server):
         """Runs a case; returns what is compared, as a dictionary."""
         if case.configtest:
             return self.check(case)
+        if self.hangs >= HANGS:
+            return {"status": "dead"}
         tries = TRIES if self.flavour == "mod_python" else 1
         for _ in range(tries):
             seen = Talk(self, case).run()
             if seen["status"] not in ("reset", "truncated"):
                 break
+        self.hangs = self.hangs + 1 if seen["status"] == "hangs" else 0
         return seen
 
     def check(self, case):
@@ -172,7 +180,7 @@ class Talk:
                 seen["status"] = "reset" if broken.response is None else "truncated"
             except ConnectionError:
                 seen["status"] = "reset"
-        if self.case.log:
+        if self.case.log and isinstance(seen["status"], int):
             seen["log"] = self.log_lines()
         return seen
 
@@ -260,7 +268,7 @@ class Talk:
             return [line for line in text.splitlines() if re.search(pattern, line)]
 
         with suppress(TimeoutError):
-            wait_until(lambda: len(lines()) >= wait, "lines of the log", watchdog=PATIENCE if wait else 1)
+            wait_until(lambda: len(lines()) >= wait, "lines of the log", watchdog=LOG_PATIENCE if wait else 1)
         mark = self.normal.text(self.case.mark)
         return [self.normal.log_line(line).replace(mark, "") for line in lines()]
 

@@ -1,7 +1,6 @@
 """A small HTTP/1.1 client that hides nothing: it can read slowly, send half a body, and it knows a truncated answer."""
 
 import socket
-from urllib.parse import urlsplit
 
 
 class Truncated(Exception):
@@ -182,24 +181,22 @@ class Connection:
         return response
 
 
-def request(port, method, target, headers=(), body=None, host=None):
+def request(port, method, target, headers=(), body=None, host=None, timeout=120):
     """One exchange on a connection of its own."""
-    with Connection(port) as connection:
+    with Connection(port, timeout) as connection:
         return connection.request(method, target, [*headers, ("Connection", "close")], body, host)
 
 
-def outcome(port, method, target, headers=(), body=None):
-    """What became of a request, as one word: its status, `truncated` after a head, `reset` before one, or `refused`."""
+def outcome(port, method, target, headers=(), body=None, timeout=120):
+    """What became of a request, as one word: its status, `truncated` after a head, `reset` before one, `refused`, or
+    `timeout`."""
     try:
-        return str(request(port, method, target, headers, body).status)
+        return str(request(port, method, target, headers, body, timeout=timeout).status)
     except Truncated as broken:
         return "truncated" if broken.response is not None else "reset"
     except ConnectionRefusedError:
         return "refused"
     except ConnectionError:
         return "reset"
-
-
-def path_of(location):
-    """The path of a URL."""
-    return urlsplit(location).path
+    except TimeoutError:
+        return "timeout"

@@ -5,9 +5,13 @@ whole numbers below 251 are one byte, larger ones have a marker for 2, 4 or 8 by
 """
 
 import os
+import re
 import socket
 import threading
 
+from devlib.artefacts import REPO
+
+VERSION = int(re.search(r"PROTOCOL_VERSION: u32 = (\d+);", (REPO / "protocol/src/lib.rs").read_text()).group(1))
 HELLO = 0
 WELCOME, REFUSE = 0, 1
 

@@ -8,7 +8,7 @@ from .client import Connection, Truncated
 
 class Load:
     """`with Load(port, "/hello") as load:` sends requests one after the other on a few connections until the block
-    ends. `outcomes` counts statuses and `truncated`, `reset`, `refused`.
+    ends. `outcomes` counts statuses and `truncated`, `reset`, `refused`, `timeout`.
 
     A connection that httpd closes between two requests is no failure (a graceful restart closes idle keep-alive
     connections), and the request that met it is sent again on a new one, as browsers do.
@@ -78,6 +78,8 @@ class Load:
             except ConnectionError:
                 if not used:
                     self._note("reset")
+            except TimeoutError:
+                self._note("timeout")
             if connection is not None:
                 connection.close()
             connection = None

@@ -11,7 +11,9 @@ use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use vivarium_protocol::codec;
 use vivarium_protocol::control::{FromWorker, ToWorker, WORKER_CONTROL_FD, WORKER_PAGE_FD};
+use vivarium_protocol::message::Startup;
 use vivarium_protocol::page::PoolPage;
 use vivarium_protocol::region::{MAX_WORKERS, Owner, Region};
 use vivarium_protocol::seqpacket::{self, PacketError};
@@ -38,6 +40,8 @@ pub(crate) struct Worker {
     pub(crate) interpreter: String,
     control: OwnedFd,
     stopping: AtomicBool,
+    /// The supervisor is gone.
+    orphaned: AtomicBool,
     news: Mutex<News>,
     bell: Condvar,
 }
@@ -82,6 +86,9 @@ pub(crate) enum StartError {
     /// The control socket does not work.
     #[error("control socket: {0}")]
     Socket(#[from] PacketError),
+    /// The start-up data did not come first.
+    #[error("the supervisor's first packet is not the start-up data that it announced")]
+    Order,
     /// No thread.
     #[error("cannot start the control thread: {0}")]
     Thread(std::io::Error),
@@ -116,10 +123,30 @@ pub(crate) fn set_up(slot: &str, epoch: &str, interpreter: &str) -> Result<(), S
         interpreter: interpreter.to_owned(),
         control,
         stopping: AtomicBool::new(false),
+        orphaned: AtomicBool::new(false),
         news: Mutex::default(),
         bell: Condvar::new(),
     };
     WORKER.set(worker).map_err(|_| StartError::Twice)
+}
+
+/// Waits for what the supervisor says first: what to do before the worker is ready.
+pub(crate) fn startup() -> Result<Startup, StartError> {
+    match seqpacket::recv::<ToWorker>(&worker().control, false)? {
+        (ToWorker::Startup { data }, _) => Ok(codec::decode(&data).map_err(PacketError::from)?),
+        _ => Err(StartError::Order),
+    }
+}
+
+/// Ends what handlers have left running, and this process with it, if the supervisor is gone and cannot do it: a worker
+/// leads a process group of its own.
+pub(crate) fn end_orphaned_group() {
+    use rustix::process::{Signal, getpgrp, getpid, kill_process_group};
+    let orphaned = WORKER.get().is_some_and(|w| w.orphaned.load(Ordering::Acquire));
+    if orphaned && !is_forked() && getpgrp() == getpid() {
+        // It cannot fail: we are a member ourselves.
+        let _ = kill_process_group(getpid(), Signal::KILL);
+    }
 }
 
 /// Tells the supervisor that the worker is up, and starts serving the control socket.
@@ -197,6 +224,7 @@ impl Worker {
             let left = deadline.map(|d| d.saturating_duration_since(Instant::now()));
             if left.is_some_and(|l| l.is_zero()) {
                 complain("the worker did not finish its requests in time and ends without them");
+                end_orphaned_group();
                 ffi::exit_now(1);
             }
             if !listening {
@@ -222,6 +250,7 @@ impl Worker {
                 // The supervisor is gone. httpd's children find another one; what runs here may finish.
                 Err(_) => {
                     listening = false;
+                    self.orphaned.store(true, Ordering::Release);
                     self.stop(ORPHAN_GRACE);
                 }
             }
@@ -230,8 +259,10 @@ impl Worker {
 
     fn handle(&self, message: ToWorker, fds: Vec<OwnedFd>) {
         match message {
-            // Taken before `Ready`; out of turn it says nothing.
-            ToWorker::Startup { .. } => {}
+            // It comes first or not at all: see `startup`.
+            ToWorker::Startup { .. } => {
+                complain(&format!("{}: start-up data out of its turn", codes::BAD_PACKET));
+            }
             ToWorker::Region { region: number } => {
                 let mut fds = fds.into_iter();
                 let Some(memory) = fds.next() else {

@@ -1,71 +1,36 @@
 //! Running what httpd enters: finding or making the objects, calling the dispatcher, leaving.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex};
 
-use pyo3::exceptions::{PyRuntimeError, PyTypeError};
 use pyo3::prelude::*;
-use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyList, PyTuple};
+use pyo3::types::PyList;
 use vivarium_protocol::frame::{Header, NO_RID};
 use vivarium_protocol::message::{
-    ENTER_DEBUG, ENTER_LAST, ENTER_SYNC_WRITES, Enter, HandlerRef, Leave, LogScope, Phase,
+    ENTER_DEBUG, ENTER_LAST, ENTER_SYNC_WRITES, Enter, Leave, LogScope, Phase,
 };
 
 use super::buffers::Buffer;
 use super::calls;
 use super::conversation::{Conversation, Level, Trouble};
+use super::dispatcher::{dispatcher, handler_list, number};
 use super::lock;
+use super::special;
 use super::state::{Core, Snap};
 use super::tree::{Cleanup, Tree};
 use crate::types::conn::MpConn;
 use crate::types::filter::MpFilter;
 use crate::types::hlist::MpHlist;
 use crate::types::request::MpRequest;
-use crate::types::{streams, text};
+use crate::types::streams;
 
 /// syslog's `err`.
 pub(crate) const ERR: u8 = 3;
 /// What a phase that could not be run returns.
 const SERVER_ERROR: i32 = 500;
-/// The most handler lists that are kept ready.
-const MAX_LISTS: usize = 1024;
-
-/// The bound methods of the dispatcher.
-#[derive(Debug)]
-struct Dispatcher {
-    handler: Py<PyAny>,
-    filter: Py<PyAny>,
-    connection: Py<PyAny>,
-    cleanup: Py<PyAny>,
-}
-
-static DISPATCHER: PyOnceLock<Dispatcher> = PyOnceLock::new();
-
-/// Sets the object whose methods run handlers.
-///
-/// # Errors
-/// `AttributeError` if a method is missing, `RuntimeError` the second time.
-pub(crate) fn set_dispatcher(object: &Bound<'_, PyAny>) -> PyResult<()> {
-    let py = object.py();
-    let method = |name: &str| object.getattr(name).map(Bound::unbind);
-    let dispatcher = Dispatcher {
-        handler: method("handler")?,
-        filter: method("filter")?,
-        connection: method("connection")?,
-        cleanup: method("cleanup")?,
-    };
-    DISPATCHER
-        .set(py, dispatcher)
-        .map_err(|_| PyRuntimeError::new_err("the dispatcher has been set already"))
-}
-
-fn dispatcher(py: Python<'_>) -> PyResult<&Dispatcher> {
-    DISPATCHER.get(py).ok_or_else(|| PyRuntimeError::new_err("no dispatcher has been set"))
-}
-
+/// Results from here on are errors: httpd may redirect to an `ErrorDocument`, whose handlers look at the request.
+const FIRST_ERROR: i32 = 400;
 /// What is to be called when the worker ends.
 static AT_END: Mutex<Vec<Cleanup>> = Mutex::new(Vec::new());
 
@@ -199,8 +164,10 @@ pub(crate) fn enter(
     let ended = CURRENT.with(|c| c.borrow_mut().split_off(running));
     drop(ended);
     let (cleanups, registered) = tree.registered();
-    // What is to be kept is said once, by the outermost `Leave`.
-    let keep = outermost && !last_word && (enter.flags & ENTER_LAST == 0 || registered);
+    // What is to be kept is said once, by the outermost `Leave`. A handler of an `ErrorDocument` sees the request as
+    // `req.prev`, with its attributes.
+    let needed = || registered || result >= FIRST_ERROR || tree.has_attributes(py);
+    let keep = outermost && !last_word && (enter.flags & ENTER_LAST == 0 || needed());
     let leave = Leave { result, keep, cleanups: outermost && cleanups };
     let inside = conversation.enter(py);
     let left = conversation.flush_changes(py, &tree).and_then(|()| {
@@ -261,10 +228,15 @@ fn run(
             number(result?.bind(py))?
         }
         Phase::Cleanup => {
-            let known = tree.request(py, rid);
+            let wanted = !enter.handlers.is_empty() && rid != NO_RID;
+            let known = match tree.request(py, rid) {
+                // Python has only run for other requests of the tree so far.
+                None if wanted => Some(tree.request_or_new(py, rid)?),
+                known => known,
+            };
             begin(known.as_ref().map(|(_, object)| object.clone_ref(py)));
             tree.run_cleanups(py);
-            if let Some((core, object)) = known.filter(|_| !enter.handlers.is_empty()) {
+            if let Some((core, object)) = known.filter(|_| wanted) {
                 core.state().phase = Some(enter.phase.directive());
                 call_handlers(py, &object, enter.phase, handlers, debug)?;
                 // Those that the handlers have registered.
@@ -273,39 +245,33 @@ fn run(
             0
         }
         Phase::InputFilter | Phase::OutputFilter => {
-            let (core, object) = tree.request_or_new(py, rid)?;
-            if !enter.snapshot.is_empty() {
-                core.state().refresh(Snap::new(payload, enter.snapshot));
-            }
+            let (core, object) = entered(py, tree, rid, enter, payload)?;
             begin(Some(object.clone_ref(py)));
-            let described = enter
-                .filter
-                .ok_or_else(|| Trouble::Broken("a filter phase without a filter".into()))?;
-            let filter = if let Some(known) = tree.filter(py, described.id) {
-                known
-            } else {
-                let handler = enter.handlers.first().copied();
-                let made = Py::new(py, MpFilter::new(core, &object, described, handler, py))?;
-                tree.keep_filter(described.id, made.clone_ref(py));
-                made
-            };
+            let filter = filter_of(py, tree, core, &object, enter)?;
             dispatcher(py)?.filter.call1(py, (filter, handlers, debug))?;
             0
         }
         Phase::Ssi => {
-            begin(None);
-            return Err(PyRuntimeError::new_err("this worker does not run code of SSI pages"));
+            let (core, object) = entered(py, tree, rid, enter, payload)?;
+            begin(Some(object.clone_ref(py)));
+            special::ssi(py, core, &object, enter)?
+        }
+        phase @ (Phase::CheckPassword | Phase::RealmHash | Phase::Groups) => {
+            let (core, object) = entered(py, tree, rid, enter, payload)?;
+            core.state().phase = Some(phase.directive());
+            begin(Some(object.clone_ref(py)));
+            let before = object.get().begin_handlers(&handlers);
+            let result = special::provider(py, &core, &object, phase, handlers);
+            object.get().end_handlers(before);
+            result?
         }
         phase => {
             if rid == NO_RID {
                 return Err(Trouble::Broken("a request phase without a request".into()).into());
             }
-            let (core, object) = tree.request_or_new(py, rid)?;
+            let (core, object) = entered(py, tree, rid, enter, payload)?;
             {
                 let mut state = core.state();
-                if !enter.snapshot.is_empty() {
-                    state.refresh(Snap::new(payload, enter.snapshot));
-                }
                 state.phase = Some(phase.directive());
                 state.extension = enter.extension.map(Into::into);
             }
@@ -314,6 +280,40 @@ fn run(
         }
     };
     Ok(result)
+}
+
+/// The request that is entered, with the state that the `Enter` brings.
+fn entered(
+    py: Python<'_>,
+    tree: &Arc<Tree>,
+    rid: u32,
+    enter: &Enter<'_>,
+    payload: &Arc<Buffer>,
+) -> PyResult<(Arc<Core>, Py<MpRequest>)> {
+    let (core, object) = tree.request_or_new(py, rid)?;
+    if !enter.snapshot.is_empty() {
+        core.state().refresh(Snap::new(payload, enter.snapshot));
+    }
+    Ok((core, object))
+}
+
+/// The filter that is entered: the same object every time.
+fn filter_of(
+    py: Python<'_>,
+    tree: &Arc<Tree>,
+    core: Arc<Core>,
+    object: &Py<MpRequest>,
+    enter: &Enter<'_>,
+) -> PyResult<Py<MpFilter>> {
+    let described =
+        enter.filter.ok_or_else(|| Trouble::Broken("a filter phase without a filter".into()))?;
+    if let Some(known) = tree.filter(py, described.id) {
+        return Ok(known);
+    }
+    let handler = enter.handlers.first().copied();
+    let made = Py::new(py, MpFilter::new(core, object, described, handler, py))?;
+    tree.keep_filter(described.id, made.clone_ref(py));
+    Ok(made)
 }
 
 fn call_handlers(
@@ -333,50 +333,4 @@ fn call_handlers(
     let result = dispatcher(py)?.handler.call1(py, args);
     object.get().end_handlers(before);
     number(result?.bind(py))
-}
-
-fn number(result: &Bound<'_, PyAny>) -> PyResult<i32> {
-    result.extract::<i32>().map_err(|_| {
-        PyTypeError::new_err(format!("the dispatcher has returned no result number: {result:?}"))
-    })
-}
-
-/// Handler lists by their encoded form.
-type Lists = HashMap<Box<[u8]>, Py<PyTuple>>;
-
-static LISTS: Mutex<Option<Lists>> = Mutex::new(None);
-
-/// `[(name, directory, silent, is_location), ...]`: a new list every time, with the same tuples for the same handlers.
-fn handler_list<'py>(py: Python<'py>, handlers: &[HandlerRef<'_>]) -> PyResult<Bound<'py, PyList>> {
-    let mut key = Buffer::take();
-    for handler in handlers {
-        key.push(
-            u8::from(handler.silent)
-                | u8::from(handler.is_location) << 1
-                | u8::from(handler.directory.is_some()) << 2,
-        );
-        for part in [handler.directory.unwrap_or_default(), handler.name] {
-            key.extend_from_slice(&(part.len() as u32).to_le_bytes());
-            key.extend_from_slice(part);
-        }
-    }
-    let known = lock(&LISTS)
-        .as_ref()
-        .and_then(|map| map.get(key.as_slice()).map(|list| list.clone_ref(py)));
-    if let Some(list) = known {
-        return Ok(list.bind(py).to_list());
-    }
-    let items = handlers.iter().map(|handler| {
-        let name = text::to_py(py, handler.name);
-        let directory = handler.directory.map(|d| text::to_py(py, d));
-        (name, directory, handler.silent, handler.is_location).into_pyobject(py)
-    });
-    let list = PyTuple::new(py, items.collect::<PyResult<Vec<_>>>()?)?;
-    let mut lists = lock(&LISTS);
-    let map = lists.get_or_insert_with(HashMap::new);
-    if map.len() < MAX_LISTS {
-        map.insert(key.as_slice().into(), list.clone().unbind());
-    }
-    drop(lists);
-    Ok(list.to_list())
 }

@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use pyo3::exceptions::PyRuntimeError;
+use pyo3::intern;
 use pyo3::prelude::*;
 use vivarium_protocol::frame::NO_RID;
 
@@ -220,6 +221,18 @@ impl Tree {
         let inner = lock(&self.inner);
         let cleanups = !inner.cleanups.is_empty();
         (cleanups, cleanups || inner.registered)
+    }
+
+    /// Whether Python has given attributes of its own to a request of the tree.
+    pub(crate) fn has_attributes(&self, py: Python<'_>) -> bool {
+        // Looking can set off the garbage collector, and with it any code: not while the tree is locked.
+        let objects: Vec<_> =
+            lock(&self.inner).requests.iter().map(|m| m.object.clone_ref(py)).collect();
+        let has = |object: &Py<MpRequest>| {
+            let found = object.bind(py).getattr(intern!(py, "__dict__"));
+            found.is_ok_and(|dict| dict.len().is_ok_and(|n| n > 0))
+        };
+        objects.iter().any(has)
     }
 
     /// httpd did something for the tree that may have changed everything.

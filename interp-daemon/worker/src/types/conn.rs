@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 
-use pyo3::exceptions::{PyAttributeError, PyValueError};
+use pyo3::exceptions::{PyAttributeError, PyOSError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyString};
 use vivarium_protocol::codec;
@@ -33,6 +33,16 @@ pub(crate) struct MpConn {
     notes: Py<MpTable>,
     /// The handlers of a connection phase.
     hlist: Mutex<Option<Py<MpHlist>>>,
+    input: Mutex<Input>,
+}
+
+/// What a connection handler reads.
+#[derive(Debug, Default)]
+struct Input {
+    /// Read by `readline` beyond what it gave.
+    rest: Vec<u8>,
+    /// The client has closed its side.
+    ended: bool,
 }
 
 type Address<'py> = (Bound<'py, PyString>, u16);
@@ -64,6 +74,7 @@ impl MpConn {
             info: Mutex::new(Arc::new(info)),
             notes: Py::new(py, notes)?,
             hlist: Mutex::new(None),
+            input: Mutex::default(),
         };
         let made = Py::new(py, made)?;
         Ok(tree.keep_connection(py, core, made))
@@ -78,6 +89,11 @@ impl MpConn {
     fn info(&self) -> Arc<ConnectionInfo> {
         Arc::clone(&lock(&self.info))
     }
+}
+
+/// What mod_python says of a read at the end of the input. The usual loop of a connection handler ends by it.
+fn ended_error() -> PyErr {
+    PyOSError::new_err("Connection read error")
 }
 
 fn opt<'py>(py: Python<'py>, value: Option<&Vec<u8>>) -> Option<Bound<'py, PyString>> {
@@ -211,16 +227,57 @@ impl MpConn {
         list.ok_or_else(|| PyAttributeError::new_err("hlist: no connection handler is running"))
     }
 
-    /// In a connection handler: reads up to n bytes, or until the client closes the connection.
+    /// In a connection handler: reads up to n bytes, or until the client closes the connection. b"" at its end; then
+    /// OSError.
     #[pyo3(signature = (n=-1, /))]
     fn read<'py>(&self, py: Python<'py>, n: i64) -> PyResult<Bound<'py, PyBytes>> {
-        self.input(py, &Call::ConnectionRead(u64::try_from(n).ok()))
+        let most = usize::try_from(n).ok().filter(|n| *n > 0);
+        let (mut data, ended) = self.take_rest(most);
+        if most.is_some() && !data.is_empty() {
+            return Ok(PyBytes::new(py, &data));
+        }
+        if !ended {
+            let call = Call::ConnectionRead(most.map(|n| n as u64));
+            if let Err(error) = self.fetch(py, &call, &mut data) {
+                lock(&self.input).rest = data;
+                return Err(error);
+            }
+            lock(&self.input).ended |= data.is_empty() || most.is_none();
+        } else if data.is_empty() {
+            return Err(ended_error());
+        }
+        Ok(PyBytes::new(py, &data))
     }
 
-    /// In a connection handler: reads a line with its end, at most n bytes of it.
+    /// In a connection handler: reads a line with its end, at most n bytes of it; the next read goes on from there.
+    /// OSError when there is nothing more.
     #[pyo3(signature = (n=-1, /))]
     fn readline<'py>(&self, py: Python<'py>, n: i64) -> PyResult<Bound<'py, PyBytes>> {
-        self.input(py, &Call::ConnectionReadLine(u64::try_from(n).ok()))
+        let most = usize::try_from(n).ok().filter(|n| *n > 0).unwrap_or(usize::MAX);
+        let (mut data, mut ended) = self.take_rest(None);
+        let mut searched = 0;
+        let end = loop {
+            if let Some(at) = data[searched..].iter().position(|&b| b == b'\n') {
+                break searched + at + 1;
+            }
+            searched = data.len();
+            if ended || searched >= most {
+                break searched;
+            }
+            match self.fetch(py, &Call::ConnectionReadLine(None), &mut data) {
+                Ok(more) => ended = !more,
+                Err(error) => {
+                    lock(&self.input).rest = data;
+                    return Err(error);
+                }
+            }
+        };
+        let rest = data.split_off(end.min(most));
+        *lock(&self.input) = Input { rest, ended };
+        if data.is_empty() {
+            return Err(ended_error());
+        }
+        Ok(PyBytes::new(py, &data))
     }
 
     /// In a connection handler: sends text (as UTF-8) or bytes now.
@@ -235,10 +292,19 @@ impl MpConn {
 }
 
 impl MpConn {
-    fn input<'py>(&self, py: Python<'py>, call: &Call<'_>) -> PyResult<Bound<'py, PyBytes>> {
-        let mut data = Vec::new();
-        calls::ask_into(py, &self.core, call, Sink::Growing(&mut data))?.done()?;
-        Ok(PyBytes::new(py, &data))
+    /// Takes what a `readline` has left, at most so much; also whether there will be no more.
+    fn take_rest(&self, most: Option<usize>) -> (Vec<u8>, bool) {
+        let mut input = lock(&self.input);
+        let n = most.unwrap_or(usize::MAX).min(input.rest.len());
+        let after = input.rest.split_off(n);
+        (std::mem::replace(&mut input.rest, after), input.ended)
+    }
+
+    /// Reads at the end of `to`; whether anything came.
+    fn fetch(&self, py: Python<'_>, call: &Call<'_>, to: &mut Vec<u8>) -> PyResult<bool> {
+        let before = to.len();
+        calls::ask_into(py, &self.core, call, Sink::Growing(to))?.done()?;
+        Ok(to.len() > before)
     }
 
     fn deprecated(&self, py: Python<'_>, old: &str, new: &str) {

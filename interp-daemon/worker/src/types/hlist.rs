@@ -79,10 +79,15 @@ impl MpHlist {
     }
 
     fn __repr__(&self, py: Python<'_>) -> PyResult<String> {
+        let directory = self.part(py, 1)?;
+        let directory = if directory.is_none() {
+            String::new()
+        } else {
+            format!("'directory':{},", directory.repr()?)
+        };
         Ok(format!(
-            "{{'handler':{},'directory':{},'is_location':{},'silent':{}}}",
+            "{{'handler':{},{directory}'is_location':{},'silent':{}}}",
             self.part(py, 0)?.repr()?,
-            self.part(py, 1)?.repr()?,
             self.part(py, 3)?.repr()?,
             self.flag(py, 2)?.unwrap_or(0),
         ))

@@ -413,10 +413,9 @@ impl MpRequest {
         methods::int_op(py, &self.core, methods::Int::UpdateMtime, micros).map(|_| ())
     }
 
-    /// The extensions that `AddHandler` maps to this module, separated by spaces.
+    /// The extensions that `AddHandler` maps to this module, without dots, a space behind each.
     fn get_addhandler_exts(&self, py: Python<'_>) -> PyResult<Py<PyString>> {
-        let found = methods::text_op(py, &self.core, methods::Text::AddHandlerExtensions, "")?;
-        Ok(found.unwrap_or_else(|| PyString::new(py, "").unbind()))
+        methods::addhandler_exts(py, &self.core)
     }
 
     /// The `Require` lines that hold for the request, a string each.

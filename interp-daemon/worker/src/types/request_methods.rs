@@ -73,19 +73,26 @@ pub(super) fn add_filter(
     Ok(())
 }
 
-fn with_slash(mut directory: String) -> String {
-    if !directory.ends_with('/') {
-        directory.push('/');
+/// A path from `/` on without steps that lead nowhere, with a slash at its end.
+fn absolute(given: &str) -> String {
+    let mut steps: Vec<&str> = Vec::new();
+    for step in given.split('/') {
+        match step {
+            "" | "." => {}
+            ".." => {
+                steps.pop();
+            }
+            step => steps.push(step),
+        }
     }
-    directory
+    steps.iter().fold(String::from("/"), |path, step| path + step + "/")
 }
 
-/// The directory of a handler that is added at run time: absolute, with a slash at its end.
+/// The directory of a handler that is added at run time: absolute (httpd's own working directory is `/`), with a slash
+/// at its end.
 fn directory(given: Option<&Bound<'_, PyAny>>) -> PyResult<Option<String>> {
     let given = given.map(|d| text::opt_str_argument(3, d)).transpose()?.flatten();
-    let Some(given) = given else { return Ok(None) };
-    let absolute = std::path::absolute(&given).map_err(PyErr::from)?;
-    Ok(Some(with_slash(absolute.to_string_lossy().into_owned())))
+    Ok(given.as_deref().map(absolute))
 }
 
 /// `req.register_output_filter(name, handler, dir)` and its input twin.
@@ -182,7 +189,6 @@ pub(super) enum Text {
     ConstructUrl,
     DocumentRoot,
     SslVar,
-    AddHandlerExtensions,
 }
 
 /// An operation that returns text or nothing.
@@ -198,7 +204,6 @@ pub(super) fn text_op(
         Text::ConstructUrl => Op::ConstructUrl,
         Text::DocumentRoot => Op::DocumentRoot,
         Text::SslVar => Op::SslVar,
-        Text::AddHandlerExtensions => Op::AddHandlerExtensions,
     };
     let answer = calls::op(py, core, op, 0, argument.as_bytes())?;
     Ok(answer.text()?.map(|t| text::to_py(py, t).unbind()))
@@ -239,6 +244,12 @@ pub(super) fn basic_password(py: Python<'_>, core: &Core) -> PyResult<Option<Py<
     let answer = calls::op(py, core, Op::BasicAuthPassword, 0, b"");
     core.spoil(1 << Field::User as u8 | 1 << Field::ApAuthType as u8, 0);
     Ok(answer?.text()?.map(|t| text::latin1_to_py(py, t).unbind()))
+}
+
+/// `req.get_addhandler_exts()`: every extension without its dot, with a space behind it.
+pub(super) fn addhandler_exts(py: Python<'_>, core: &Core) -> PyResult<Py<PyString>> {
+    let answer = calls::op(py, core, Op::AddHandlerExtensions, 0, b"")?;
+    Ok(text::to_py(py, answer.text()?.unwrap_or_default()).unbind())
 }
 
 /// `req.requires()`

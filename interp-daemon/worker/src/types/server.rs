@@ -3,8 +3,9 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
-use pyo3::exceptions::PyValueError;
+use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
 use pyo3::types::PyTuple;
 use vivarium_protocol::message::{Call, LogScope, Reply, ServerInfo};
 
@@ -24,6 +25,12 @@ struct Known {
     options: Py<MpTable>,
 }
 
+static MAIN: PyOnceLock<Py<MpServer>> = PyOnceLock::new();
+
+fn nobody() -> PyErr {
+    PyRuntimeError::new_err("no request is running on this thread: httpd cannot be asked")
+}
+
 static KNOWN: Mutex<Option<HashMap<u32, Arc<Known>>>> = Mutex::new(None);
 
 fn known(py: Python<'_>, core: &Core, number: u32) -> PyResult<Arc<Known>> {
@@ -35,6 +42,10 @@ fn known(py: Python<'_>, core: &Core, number: u32) -> PyResult<Arc<Known>> {
         Reply::Server(info) => info,
         other => return Err(calls::unexpected(&other)),
     };
+    keep(py, number, info)
+}
+
+fn keep(py: Python<'_>, number: u32, info: ServerInfo) -> PyResult<Arc<Known>> {
     let config = Py::new(py, MpTable::alone(&info.config)?)?;
     let options = MpTable::alone(&info.options)?;
     options.drop_empty();
@@ -50,15 +61,35 @@ fn known(py: Python<'_>, core: &Core, number: u32) -> PyResult<Arc<Known>> {
 #[derive(Debug)]
 pub(crate) struct MpServer {
     known: Arc<Known>,
-    /// Whom to ask about other virtual hosts.
-    core: Arc<Core>,
+    /// Whom to ask about other virtual hosts: else whoever runs on the thread.
+    core: Option<Arc<Core>>,
 }
 
 impl MpServer {
     /// The virtual host of this number.
     pub(crate) fn of(py: Python<'_>, core: &Arc<Core>, number: u32) -> PyResult<Py<Self>> {
         let known = known(py, core, number)?;
-        Py::new(py, Self { known, core: Arc::clone(core) })
+        Py::new(py, Self { known, core: Some(Arc::clone(core)) })
+    }
+
+    /// The main server: one object for the life of the process.
+    ///
+    /// # Errors
+    /// `RuntimeError` if nothing is known of it and no request is running that could be asked.
+    pub(crate) fn main(py: Python<'_>) -> PyResult<Py<Self>> {
+        if let Some(known) = MAIN.get(py) {
+            return Ok(known.clone_ref(py));
+        }
+        let core = phases::current_core().ok_or_else(nobody)?;
+        let made = Py::new(py, Self { known: known(py, &core, 0)?, core: None })?;
+        Ok(MAIN.get_or_init(py, || made).clone_ref(py))
+    }
+
+    /// Keeps what was told of the main server before there was a request.
+    pub(crate) fn tell_main(py: Python<'_>, info: ServerInfo) -> PyResult<Py<Self>> {
+        let known = keep(py, 0, info)?;
+        let made = Py::new(py, Self { known, core: None })?;
+        Ok(MAIN.get_or_init(py, || made).clone_ref(py))
     }
 
     fn info(&self) -> &ServerInfo {
@@ -133,7 +164,10 @@ impl MpServer {
 
     #[getter]
     fn next(&self, py: Python<'_>) -> PyResult<Option<Py<Self>>> {
-        self.info().next.map(|n| Self::of(py, &self.core, n)).transpose()
+        let Some(number) = self.info().next else { return Ok(None) };
+        let running = phases::current_core();
+        let core = self.core.as_ref().or(running.as_ref()).ok_or_else(nobody)?;
+        Self::of(py, core, number).map(Some)
     }
 
     #[getter]
