@@ -1,10 +1,10 @@
-//! Calls, replies and `Leave`: whatever is accepted is read the same after it was written again.
+//! Calls, replies, `Leave`, start-up data and configuration trees: whatever is accepted is read the same after it was written again.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
 use serde::{Deserialize, Serialize};
 use vivarium_protocol::codec;
-use vivarium_protocol::message::{Call, Leave, Reply};
+use vivarium_protocol::message::{Call, ConfigNode, Leave, Reply, Startup};
 
 /// Reads and writes; what was written, if the bytes were a message.
 fn rewritten<'a, T: Serialize + Deserialize<'a>>(bytes: &'a [u8]) -> Option<Vec<u8>> {
@@ -21,9 +21,11 @@ fn check(bytes: &[u8], rewrite: impl Fn(&[u8]) -> Option<Vec<u8>>) {
 
 fuzz_target!(|bytes: &[u8]| {
     let Some((which, bytes)) = bytes.split_first() else { return };
-    match which % 3 {
+    match which % 5 {
         0 => check(bytes, |b| rewritten::<Call<'_>>(b)),
         1 => check(bytes, |b| rewritten::<Reply<'_>>(b)),
-        _ => check(bytes, |b| rewritten::<Leave>(b)),
+        2 => check(bytes, |b| rewritten::<Leave>(b)),
+        3 => check(bytes, |b| rewritten::<Startup>(b)),
+        _ => check(bytes, |b| rewritten::<Vec<ConfigNode>>(b)),
     }
 });

@@ -138,16 +138,17 @@ impl<'r> Request<'r> {
         unsafe { (*self.raw()).sent_bodyct != 0 || (*self.raw()).eos_sent != 0 }
     }
 
-    /// Tells caches to keep away from a broken answer, and the connection to close.
+    /// Tells caches to keep away from a broken answer. The connection is left to httpd's filters, which close it when they
+    /// see the error bucket: were it marked for closing before the headers are sent, the answer would lose its chunks and
+    /// with them the only sign that it is not whole.
     pub(crate) fn mark_broken(self) {
-        // SAFETY: live request and connection, owned by this thread.
+        // SAFETY: live request, owned by this thread.
         unsafe {
             (*self.raw()).no_cache = 1;
             if let Some(main) = self.main() {
                 (*main.raw()).no_cache = 1;
             }
         }
-        self.connection().set_keepalive(1);
     }
 
     /// The request's input and output filter chains.

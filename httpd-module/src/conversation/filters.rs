@@ -149,13 +149,14 @@ pub(crate) fn run_output(f: Filter, bb: Brigade) -> i32 {
     let this = Run::new(f, bb, output, None);
     let status = match enter(r, instance.id, &this, &definition) {
         Ok(()) => finish(&this, instance),
-        Err(fault) => {
+        Err(_) => {
             // Neither the unfiltered content nor a complete-looking part of it may go out.
             instance.transparent.set(true);
             r.mark_broken();
             this.output.clear();
             bb.clear();
-            this.output.push_error(fault.status(), r);
+            // The status that httpd's filters know as "broken off", whatever the cause.
+            this.output.push_error(sys::HTTP_BAD_GATEWAY, r);
             this.output.push_eos();
             let _ = this.pass();
             sys::AP_FILTER_ERROR

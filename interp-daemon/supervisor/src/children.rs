@@ -224,11 +224,11 @@ impl Server {
                 no_descriptors(&fds)?;
                 check_key(&pool)?;
                 if data.len() > MAX_STARTUP {
-                    return Err(format!("start-up data of {} bytes", data.len()).into());
+                    return Err(format!("start-up data of {} bytes", data.len()));
                 }
                 let child = self.children.get_mut(&id).ok_or("gone")?;
                 if child.startups.len() >= STARTUPS {
-                    return Err(format!("start-up data for more than {STARTUPS} pools").into());
+                    return Err(format!("start-up data for more than {STARTUPS} pools"));
                 }
                 child.startups.insert(pool, data);
                 Ok(())

@@ -207,7 +207,7 @@ mod _vivarium {
             calls::log(py, &conversation, Some(rid), scope, level, line.as_bytes()).is_ok()
         });
         if !sent {
-            control::complain(&line);
+            control::say(py, &line);
         }
         Ok(())
     }

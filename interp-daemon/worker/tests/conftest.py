@@ -1,7 +1,6 @@
 """Drives `examples/host`, the stand-in for httpd and the supervisor.
 
-Run with: cargo build --release -p vivarium-worker --lib --example host
-          /usr/bin/python3 -m pytest interp-daemon/worker/tests
+Run with: /usr/bin/python3 -m pytest interp-daemon/worker/tests (builds what it needs with cargo)
 """
 
 import json
@@ -9,6 +8,7 @@ import os
 import pathlib
 import selectors
 import subprocess
+import tempfile
 import time
 
 import pytest
@@ -24,8 +24,10 @@ class Host:
     """One stand-in with one worker."""
 
     def __init__(self, path=(HERE / 'package', ROOT / 'interp-daemon' / 'python'), **start):
+        # A file, not a pipe: nobody reads it before the end.
+        self.said = tempfile.TemporaryFile()
         self.process = subprocess.Popen([TARGET / 'examples' / 'host'], stdin=subprocess.PIPE,
-                                        stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+                                        stdout=subprocess.PIPE, stderr=self.said)
         env = {'PYTHONPATH': ':'.join(map(str, path)), 'VIVARIUM_EXTENSION': str(TARGET / 'lib_vivarium.so')}
         env.update(start.pop('env', {}))
         self.started = self.do('start', env=env, **start)
@@ -41,12 +43,18 @@ class Host:
                 raise TimeoutError(f'no answer to {command}: {self.stack()}')
         answer = self.process.stdout.readline()
         if not answer:
-            raise EOFError(self.process.stderr.read().decode())
+            raise EOFError(self.output())
         return json.loads(answer)
 
     def stack(self):
         self.process.kill()
-        return self.process.stderr.read().decode()
+        return self.output()
+
+    def output(self):
+        """What the host and its worker wrote to standard error."""
+        self.process.wait(WATCHDOG)
+        self.said.seek(0)
+        return self.said.read().decode()
 
     def enter(self, handlers, **what):
         if isinstance(handlers, str):
@@ -66,7 +74,7 @@ class Host:
     def close(self):
         """Ends it all; returns what the worker wrote to its standard error."""
         self.process.stdin.close()
-        return self.process.stderr.read().decode()
+        return self.output()
 
 
 @pytest.fixture(scope='module')
@@ -91,6 +99,12 @@ def own():
     for each in made:
         if not each.process.stdin.closed:
             each.close()
+
+
+def pytest_sessionstart(session):
+    """What is tested is built from what is there."""
+    subprocess.run(['cargo', 'build', '--release', '--quiet', '-p', 'vivarium-worker', '--lib',
+                    '--example', 'host'], cwd=ROOT, check=True)
 
 
 def until(condition, seconds=WATCHDOG):

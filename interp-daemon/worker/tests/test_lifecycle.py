@@ -33,6 +33,15 @@ p(os.get_inheritable(3), os.get_inheritable(4) if os.path.exists('/proc/self/fd/
     assert environment['logs'] == [['Request', 3, 'raw \xff line']]
 
 
+def test_imports_at_the_start(own):
+    """PythonImport: done before the worker is ready; a failure does not keep it from serving."""
+    made = own(imports=['started::imported', 'no_such_module'])
+    assert made.started['ready'] == 1
+    assert made.run('started', request={})['req']['out'] == 'before host1'
+    assert made.close().splitlines() == [
+        'started::imported by host0, True', "no_such_module: No module named 'no_such_module'"]
+
+
 def test_cannot_start(own, tmp_path):
     def reason(**start):
         made = own(**start)

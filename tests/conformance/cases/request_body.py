@@ -122,7 +122,9 @@ GROUP = Group("request-body", (
         req.read()
         seen.append([getattr(req, name) for name in names])
         return answer(req, seen)
-    """, **POST),
+    """, expect=[[0] * 7, [0, 21, 4, 2, 0, 0, 0], [0, 0, 25, 2, 0, 0, 0]],
+        differs="`remaining` counts down as the body is read, and `read_body` says that chunked bodies are accepted",
+        **POST),
     Case("discard-then-read", "6.discard_request_body()", """
         first = req.read(4)
         return answer(req, [first, req.discard_request_body(), req.read()])

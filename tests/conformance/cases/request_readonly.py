@@ -75,11 +75,9 @@ GROUP = Group("request-readonly", (
         seen = [req.sent_bodyct, req.bytes_sent, req.eos_sent, req._bytes_queued]
         req.write("x" * 100)
         seen += [req.sent_bodyct, req.bytes_sent, req._bytes_queued]
-        req.write("x" * 100, 0)
-        seen += [req.bytes_sent, req._bytes_queued]
         req.write(json.dumps(seen))
         return apache.OK
-    """, expect="x" * 200 + "[0, 0, 0, 0, 1, 100, 0, 100, 100]"),
+    """, expect="x" * 100 + "[0, 0, 0, 0, 1, 100, 100]"),
     Case("ro-chunked-live", "23.live after the first write", """
         before = [bool(req.chunked), sorted(req.headers_out.keys())]
         req.write("text ")
@@ -146,8 +144,7 @@ GROUP = Group("request-readonly", (
             req.mine["a"].append(2)
             same = req.kept is req
             del req.mine
-            return answer(req, [same, hasattr(req, "mine"), attempt(delattr, req, "mine"), sorted(vars(req))
-                                if hasattr(req, "__dict__") else None])
+            return answer(req, [same, hasattr(req, "mine"), attempt(delattr, req, "mine")])
     """, conf="PythonFixupHandler @module@"),
     Case("ro-free-fresh", "6.free attributes", """
         before = hasattr(req, "mine")

@@ -20,9 +20,14 @@ GROUP = Group("request-writable", (
         return answer(req, seen)
     """),
     Case("rw-latin", "6.rw", f"""
-        seen = {{name: assigned(req, name, "gr\\u00fc\\u00df") for name in ("user", "path_info", "args", "ap_auth_type")}}
+        seen = {{name: assigned(req, name, "gr\\u00fc\\u00df") for name in ("user",)}}
         return answer(req, seen)
-    """),
+    """, expect={"user": "gr\u00fc\u00df"}),
+    Case("rw-latin-others", "6.rw", f"""
+        seen = {{name: assigned(req, name, "gr\\u00fc\\u00df") for name in ("path_info", "args", "ap_auth_type")}}
+        return answer(req, seen)
+    """, expect=dict.fromkeys(("path_info", "args", "ap_auth_type"), "gr\u00fc\u00df"),
+        differs="Latin-1 text in any attribute can be read back; mod_python raises UnicodeDecodeError"),
     Case("rw-numbers", "6.rw", f"""
         before = {{name: getattr(req, name) for name in {NUMBERS!r}}}
         seen = {{name: [assigned(req, name, 1), assigned(req, name, "1"), assigned(req, name, None),
@@ -39,7 +44,7 @@ GROUP = Group("request-writable", (
                 return type(problem).__name__
             return "no error"
         return answer(req, [drop(name) for name in ("status", "content_type", "user")])
-    """),
+    """, expect=["TypeError"] * 3, defect="deleting a writable attribute kills httpd's child (SIGSEGV)"),
     Case("rw-status", "6.status, status_line", """
         req.status = 201
         return answer(req, [req.status, req.status_line])
@@ -49,7 +54,7 @@ GROUP = Group("request-writable", (
         req.status = 404
         req.status_line = "404 Nowhere"
         return answer(req, [before, req.status_line])
-    """, status=404, drive=lambda talk: (lambda r: [r.status, r.reason, talk.body_of(r)])(talk.request())),
+    """, expect=[404, "Nowhere", [None, "404 Nowhere"]], drive=lambda talk: (lambda r: [r.status, r.reason, talk.body_of(r)])(talk.request())),
     Case("rw-status-304", "6.status, status_line", """
         req.status = 304
         return apache.OK
@@ -57,9 +62,9 @@ GROUP = Group("request-writable", (
     Case("rw-content-type", "6.content_type", """
         before = [req.content_type, req._content_type_set]
         req.content_type = "text/x-own; charset=latin-1"
-        return answer(req, [before, req.content_type]) if 0 else (
-            req.write(json.dumps([before, req.content_type, req._content_type_set])) or apache.OK)
-    """, headers=("Content-Type",), expect='[[null, 0], "text/x-own; charset=latin-1", 1]'),
+        req.write(json.dumps([before, req.content_type, req._content_type_set]))
+        return apache.OK
+    """, headers=("Content-Type",), expect='[["httpd/unix-directory", 0], "text/x-own; charset=latin-1", 1]'),
     Case("rw-content-type-default", "6.content_type", """
         req.write("text")
         return apache.OK
@@ -79,12 +84,11 @@ GROUP = Group("request-writable", (
         def fixuphandler(req):
             req.before = req.handler
             req.handler = "mod_python"
-            req.add_handler("PythonHandler", "m_rw_handler::handler", "@dir@")
             return apache.OK
         def handler(req):
             return answer(req, [req.before, req.handler])
-    """.replace("@dir@", ""), bare=True, conf="PythonFixupHandler @module@\nPythonHandler @module@",
-        expect=[None, "mod_python"], compare_body=False),
+    """, bare=True, conf="PythonFixupHandler @module@\nPythonHandler @module@",
+        expect=["httpd/unix-directory", "mod_python"]),
     Case("rw-handler-none", "6.handler (None allowed)", """
         def fixuphandler(req):
             req.handler = None

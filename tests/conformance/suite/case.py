@@ -113,7 +113,7 @@ class Case:
     @property
     def source(self):
         """The text of the handler's module."""
-        code = textwrap.dedent(self.code).strip("\n")
+        code = textwrap.dedent(self.code).strip("\n").rstrip()
         if not re.search(r"^(def|class) ", code, re.M) or re.search(r"^(return|raise)\b", code, re.M):
             code = "def handler(req):\n" + textwrap.indent(code or "return answer(req, 'ran')", "    ")
         return PRELUDE.replace("{mark}", self.mark) + code + "\n"

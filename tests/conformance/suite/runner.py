@@ -1,5 +1,6 @@
 """Runs cases: one server for each flavour, process model and group."""
 
+import os
 import re
 import socket
 from contextlib import suppress
@@ -45,6 +46,12 @@ MAIN = """\
 ServerName 127.0.0.1
 </VirtualHost>
 """
+
+
+class Ports:
+    """Ports for the cases' own use: below the ones that the kernel gives to clients, and no two servers get the same."""
+
+    next = 20000 + os.getpid() % 8000
 
 
 class CaseServer(Server):
@@ -114,7 +121,7 @@ class CaseServer(Server):
     def own_port(self, case):
         """The port that is this case's alone."""
         if case.id not in self.ports:
-            self.ports[case.id] = free_port()
+            self.ports[case.id] = Ports.next = free_port(Ports.next + 1)
         return self.ports[case.id]
 
     def conf(self):
@@ -287,8 +294,13 @@ class Servers:
         now = self.running.get(flavour)
         if now is None or (now.mpm, now.group.name) != (mpm, group.name):
             self.stop(flavour)
-            now = self.running[flavour] = CaseServer(group, mpm=mpm, flavour=flavour, stage=self.stage)
-            now.start()
+            now = CaseServer(group, mpm=mpm, flavour=flavour, stage=self.stage)
+            try:
+                now.start()
+            except RuntimeError:
+                now.remove()
+                raise
+            self.running[flavour] = now
         return now
 
     def ours(self, mpm, group, case):

@@ -7,8 +7,10 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use serde_json::{Value as Json, json};
+use vivarium_protocol::codec;
 use vivarium_protocol::control::{self, FromWorker, ToWorker};
 use vivarium_protocol::futex;
+use vivarium_protocol::message::Startup;
 use vivarium_protocol::page::PoolPage;
 use vivarium_protocol::region::{Geometry, Owner, Region};
 use vivarium_protocol::seqpacket;
@@ -57,6 +59,9 @@ impl Worker {
             .env(control::ENV_INTERPRETER, "main_interpreter")
             .env(control::ENV_TENANT, "default")
             .env(control::ENV_THREADS, number("threads", 2).to_string());
+        if command["imports"].is_array() {
+            started.env(control::ENV_STARTUP, "1");
+        }
         let (a, b) = (theirs.as_raw_fd(), page_fd.as_raw_fd());
         // SAFETY: between fork and exec only dup2 is called, which is async-signal-safe; both descriptors are open,
         // and copies below 5 are made first so that neither target is overwritten before it is read.
@@ -82,6 +87,11 @@ impl Worker {
             geometry,
             conversation: 0,
         };
+        if let Some(imports) = command["imports"].as_array() {
+            let imports = imports.iter().map(crate::model::bytes).collect();
+            let startup = Startup { imports, main_server: crate::model::server(0) };
+            worker.tell(&ToWorker::Startup { data: codec::encode(&startup)? }, &[])?;
+        }
         let control = worker.control.as_ref().ok_or("no control socket")?;
         let pid = worker.child.id();
         let answer = match seqpacket::recv::<FromWorker>(control, false) {

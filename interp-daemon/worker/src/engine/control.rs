@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
+use pyo3::Python;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use vivarium_protocol::codec;
 use vivarium_protocol::control::{FromWorker, ToWorker, WORKER_CONTROL_FD, WORKER_PAGE_FD};
@@ -178,6 +179,11 @@ pub(crate) fn complain(line: &str) {
     bytes.push(b'\n');
     // Nobody is left to be told if this fails.
     let _ = std::io::stderr().write_all(&bytes);
+}
+
+/// [`complain`] of a thread that runs Python: the others go on while the pipe is full.
+pub(crate) fn say(py: Python<'_>, line: &str) {
+    py.detach(|| complain(line));
 }
 
 impl Worker {

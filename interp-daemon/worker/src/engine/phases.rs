@@ -83,7 +83,7 @@ fn complain(py: Python<'_>, line: &str) {
         calls::log(py, &conversation, Some(rid), LogScope::Request, ERR, line.as_bytes()).is_ok()
     });
     if !logged {
-        super::control::complain(line);
+        super::control::say(py, line);
     }
 }
 

@@ -8,7 +8,7 @@ use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::pyclass::{PyTraverseError, PyVisit};
 use pyo3::types::{PyBytes, PyList, PyString, PyTuple};
-use vivarium_protocol::message::{Call, TableId};
+use vivarium_protocol::message::{Call, Op, TableId};
 
 use super::conn::MpConn;
 use super::fields::malformed;
@@ -311,12 +311,29 @@ impl MpRequest {
 
     /// Puts the common variables into `subprocess_env`.
     fn add_common_vars(&self, py: Python<'_>) -> PyResult<()> {
-        calls::sweeping(py, &self.core, &Call::AddCgiVars)?.done()
+        let call = Call::Op { op: Op::AddCommonVars, number: 0, text: b"" };
+        calls::sweeping(py, &self.core, &call)?.done()
     }
 
     /// Puts the CGI variables into `subprocess_env`.
     fn add_cgi_vars(&self, py: Python<'_>) -> PyResult<()> {
         calls::sweeping(py, &self.core, &Call::AddCgiVars)?.done()
+    }
+
+    /// A WSGI environment for the request; `None` if its URI is not below `mod_python.wsgi.base_uri`.
+    fn build_wsgi_env<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        methods::wsgi(slf.py(), "build_env")?.call1((slf,))
+    }
+
+    /// WSGI's `start_response`; returns `write`.
+    #[pyo3(signature = (status, headers, exc_info=None, /))]
+    fn wsgi_start_response<'py>(
+        slf: &Bound<'py, Self>,
+        status: &Bound<'py, PyAny>,
+        headers: &Bound<'py, PyAny>,
+        exc_info: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        methods::wsgi(slf.py(), "start_response")?.call1((slf, status, headers, exc_info))
     }
 
     /// Adds methods to the `Allow` header; with `reset` they are the only ones.

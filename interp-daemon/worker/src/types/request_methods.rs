@@ -161,6 +161,11 @@ pub(super) fn add_handler(
     request.add(py, phase.directive(), added.into_any())
 }
 
+/// The part of WSGI that is easier in Python.
+pub(super) fn wsgi<'py>(py: Python<'py>, function: &str) -> PyResult<Bound<'py, PyAny>> {
+    py.import("mod_python._wsgi")?.getattr(function)
+}
+
 /// `req.allow_methods(names, reset)`
 pub(super) fn allow_methods(
     py: Python<'_>,

@@ -131,7 +131,7 @@ impl MpServer {
         let level = level.filter(|l| *l != 0).map_or(ERR, |l| (l & 7) as u8);
         let scope = LogScope::Server(self.known.number);
         let Some((conversation, rid)) = phases::current() else {
-            control::complain(&line);
+            control::say(py, &line);
             return Ok(());
         };
         calls::log(py, &conversation, Some(rid), scope, level, line.as_bytes())

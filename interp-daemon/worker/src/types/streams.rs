@@ -25,7 +25,7 @@ pub(crate) fn emit(py: Python<'_>, line: &[u8]) {
         calls::log(py, &conversation, Some(rid), LogScope::Request, ERR, line).is_ok()
     });
     if !sent {
-        control::complain(&text::to_string(line));
+        control::say(py, &text::to_string(line));
     }
 }
 

@@ -196,8 +196,7 @@ impl MpTable {
                     pair.len()
                 )));
             };
-            let (key, value) = (text::bytes_of(key)?, text::bytes_of(value)?);
-            self.set(py, &key, &value)?;
+            self.set(py, &shown(key)?, &shown(value)?)?;
         }
         Ok(())
     }
@@ -210,6 +209,11 @@ impl MpTable {
         }
         Ok(dict)
     }
+}
+
+/// What `str()` makes of a key or a value.
+fn shown(value: &Bound<'_, PyAny>) -> PyResult<Vec<u8>> {
+    text::bytes_of(&value.str()?.into_any())
 }
 
 fn values<'py>(py: Python<'py>, pairs: &Pairs, key: &[u8]) -> PyResult<Option<Bound<'py, PyAny>>> {
@@ -405,9 +409,7 @@ impl MpTable {
         for key in from.call_method0("keys")?.try_iter()? {
             let key = key?;
             let value = from.get_item(&key)?;
-            let name = key.str().map(Bound::into_any)?;
-            let shown = value.str().map(Bound::into_any)?;
-            self.set(py, &text::bytes_of(&name)?, &text::bytes_of(&shown)?)?;
+            self.set(py, &shown(&key)?, &shown(&value)?)?;
         }
         Ok(())
     }

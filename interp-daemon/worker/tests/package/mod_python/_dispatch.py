@@ -35,9 +35,18 @@ class Dispatcher:
     def connection(self, conn, handlers, debug):
         return resolve(handlers[0][0], 'connectionhandler')(conn)
 
+    def python_import(self, spec, server=None, debug=False):
+        try:
+            resolve(spec, 'imported')()
+            print(f'{spec} by {server.server_hostname}, {_vivarium.main_server() is server}')
+        except Exception as error:
+            print(f'{spec}: {error}')
+
     def cleanup(self, req, callable, data):
         callable(data)
 
 
 def install(interpreter=None):
-    _vivarium.set_dispatcher(Dispatcher())
+    made = Dispatcher()
+    _vivarium.set_dispatcher(made)
+    return made
