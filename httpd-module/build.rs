@@ -1,7 +1,39 @@
-//! Makes the bindings to httpd and APR from the headers of the httpd that is installed.
+//! Makes the bindings to httpd and APR from the headers of the httpd that is installed, and the rows of the directives
+//! from `conf/directives.toml`.
 
-use std::path::PathBuf;
+use std::fmt::Write;
+use std::path::{Path, PathBuf};
 use std::process::Command;
+
+/// The table of directives.
+const DIRECTIVES: &str = "../conf/directives.toml";
+
+/// What the parser takes from the table; the rest of a row is for `scripts/gen-docs`.
+#[derive(serde::Deserialize)]
+struct Table {
+    directive: Vec<Directive>,
+}
+
+#[derive(serde::Deserialize)]
+struct Directive {
+    name: String,
+    arguments: String,
+    context: Context,
+    /// A Rust expression.
+    parse: String,
+}
+
+/// The variants of `config::directives::Context`.
+#[derive(Debug, Clone, Copy, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Context {
+    Everywhere,
+    Sections,
+    Auth,
+    FileInfo,
+    Servers,
+    Main,
+}
 
 /// Functions that the module calls.
 const FUNCTIONS: &[&str] = &[
@@ -66,7 +98,35 @@ fn output(program: &str, args: &[&str]) -> String {
     String::from_utf8_lossy(&out.stdout).trim().to_owned()
 }
 
+/// Writes `directives.rs`: the constant `ROWS`.
+fn write_directives(out: &Path) {
+    println!("cargo::rerun-if-changed={DIRECTIVES}");
+    let text = std::fs::read_to_string(DIRECTIVES)
+        .unwrap_or_else(|e| panic!("cannot read the table of directives, {DIRECTIVES}: {e}"));
+    let table: Table = toml::from_str(&text).unwrap_or_else(|e| panic!("{DIRECTIVES}: {e}"));
+    let mut code = String::from(
+        "/// All directives, from `conf/directives.toml`.\npub(crate) const ROWS: &[Row] = &[\n",
+    );
+    for (i, row) in table.directive.iter().enumerate() {
+        let Directive { name, arguments, context, parse } = row;
+        // httpd looks directives up without regard to case.
+        let again = table.directive[..i].iter().any(|r| r.name.eq_ignore_ascii_case(name));
+        assert!(!again, "{DIRECTIVES}: {name} is there twice");
+        let usage = format!("{name} {arguments}");
+        writeln!(
+            code,
+            "    Row {{ name: {name:?}, context: Context::{context:?}, usage: {usage:?}, parse: {parse} }},"
+        )
+        .expect("writing into a string cannot fail");
+    }
+    code.push_str("];\n");
+    let file = out.join("directives.rs");
+    std::fs::write(&file, code).unwrap_or_else(|e| panic!("{}: {e}", file.display()));
+}
+
 fn main() {
+    let out = PathBuf::from(std::env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
+    write_directives(&out);
     println!("cargo::rerun-if-changed=wrapper.h");
     println!("cargo::rerun-if-changed=build.rs");
     // httpd closes and opens the module on every reload. Staying mapped keeps statics and callbacks valid.
@@ -113,6 +173,5 @@ fn main() {
         builder = builder.allowlist_var(v);
     }
     let bindings = builder.generate().expect("bindgen: the httpd headers cannot be read");
-    let out = PathBuf::from(std::env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
     bindings.write_to_file(out.join("bindings.rs")).expect("OUT_DIR is writable");
 }

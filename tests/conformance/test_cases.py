@@ -4,6 +4,7 @@ import json
 
 import pytest
 from suite.case import UNSAID
+from suite.runner import NoServer
 
 # Stands for httpd's own page in messages.
 PAGE = "<!DOCTYPE HTML PUBLIC"
@@ -38,8 +39,12 @@ def verdict(case, ours, theirs):
 
 
 def test_case(servers, outcomes, mpm, group, case):
-    ours = servers.ours(mpm, group, case)
-    theirs = None if case.defect or case.only_ours else servers.theirs(group, case)
+    outcomes[group.name, case.id, mpm] = "fails"
+    try:
+        ours = servers.ours(mpm, group, case)
+        theirs = None if case.defect or case.only_ours else servers.theirs(group, case)
+    except NoServer as error:
+        pytest.fail(str(error), pytrace=False)
     outcomes[group.name, case.id, mpm], wrong = verdict(case, ours, theirs)
     if wrong:
         lines = [f"{group.name}/{case.id} under {mpm}: {wrong}", f"Vivarium\n    {shown(ours)}"]

@@ -72,6 +72,18 @@ impl Output {
 
 /// Hands what was gathered to the request's filters, with a flush if wanted. Python may run meanwhile.
 pub(crate) fn pass(conversation: &Conversation, entry: &Entry, flush: bool) {
+    hand_on(conversation, entry, flush, false);
+}
+
+/// The same at the end of an answer: what was gathered goes together with the end of the stream, so that httpd knows its
+/// length (`Content-Length`, ranges) and sends it at once.
+pub(crate) fn finish(conversation: &Conversation, entry: &Entry) {
+    if entry.output.gathered.get() > 0 {
+        hand_on(conversation, entry, false, true);
+    }
+}
+
+fn hand_on(conversation: &Conversation, entry: &Entry, flush: bool, end: bool) {
     let output = &entry.output;
     output.flush.set(false);
     let waiting = output.gathered.replace(0) > 0;
@@ -83,6 +95,9 @@ pub(crate) fn pass(conversation: &Conversation, entry: &Entry, flush: bool) {
     }
     if flush {
         bb.push_flush();
+    }
+    if end {
+        bb.push_eos();
     }
     output.passed.set(true);
     let status = filter::pass(r.output_filters(), bb);

@@ -110,13 +110,14 @@ fn read(
     header: Header,
     want: Option<u64>,
 ) -> Result<(), Fault> {
-    let want = want.unwrap_or(u64::MAX);
+    let most = want.unwrap_or(u64::MAX);
     let (mut total, mut ended) = (0, false);
-    while total < want && !ended {
-        let bytes = (want - total).min(PIECE) as i64;
+    while total < most && !ended {
+        let bytes = (most - total).min(PIECE) as i64;
         let demand = Demand { mode: sys::AP_MODE_READBYTES, block: sys::APR_BLOCK_READ, bytes };
         match fetch(conversation, c, header, demand)? {
-            Got::Data(n) => total += n,
+            // Protocols are talks: with a number given, what is there is the answer.
+            Got::Data(n) => (total, ended) = (total + n, want.is_some()),
             Got::End(n) => (total, ended) = (total + n, true),
             Got::Failed => {
                 return conversation

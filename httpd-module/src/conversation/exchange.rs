@@ -32,6 +32,8 @@ pub(crate) struct Level {
     pub(crate) entry: Option<Rc<Entry>>,
     /// The filter run, in filter phases.
     pub(crate) filter: Option<Rc<Run>>,
+    /// The content phase: when it is over, so is the answer.
+    pub(crate) is_content: bool,
     /// The number of a request that is over.
     past: Option<u32>,
     /// What the phase is given beside the request (SSI, providers).
@@ -41,9 +43,9 @@ pub(crate) struct Level {
 }
 
 impl Level {
-    /// A request.
-    pub(crate) fn request(entry: Rc<Entry>) -> Self {
-        Self { entry: Some(entry), ..Self::default() }
+    /// A phase of a request.
+    pub(crate) fn request(entry: Rc<Entry>, is_content: bool) -> Self {
+        Self { entry: Some(entry), is_content, ..Self::default() }
     }
     /// A request with arguments.
     pub(crate) fn with_arguments(entry: Rc<Entry>, arguments: Vec<Vec<u8>>) -> Self {
@@ -266,9 +268,13 @@ impl Conversation {
         })?;
         self.depth.set(depth);
         let result = self.serve(source, level, depth);
-        if let (Ok(_), Some(entry), None) = (&result, &level.entry, &level.filter) {
+        if let (Ok(leave), Some(entry), None) = (&result, &level.entry, &level.filter) {
             // What was written last goes out while Python that runs meanwhile can still find this conversation.
-            body::pass(self, entry, false);
+            if level.is_content && leave.result == 0 {
+                body::finish(self, entry);
+            } else {
+                body::pass(self, entry, false);
+            }
         }
         self.depth.set(depth - 1);
         result

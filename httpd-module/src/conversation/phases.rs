@@ -137,7 +137,7 @@ fn run_configured(r: Request<'_>, phase: Phase) -> Option<Done> {
         return None;
     }
     let (tree, entry) = Tree::of(r);
-    let level = Level::request(Rc::clone(&entry));
+    let level = Level::request(Rc::clone(&entry), phase == Phase::Content);
     let definitions = list.map_or(&[][..], |l| &l.handlers);
     let handlers: Vec<HandlerRef<'_>> = definitions.iter().map(|h| h.to_ref()).collect();
     let extension = list.and_then(|l| l.extension.as_deref());

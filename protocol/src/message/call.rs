@@ -219,7 +219,7 @@ pub enum Op {
     MpmQuery,
     /// `ap_exists_config_define(text)`: [`Reply::Int`].
     ExistsConfigDefine,
-    /// The worker holds handlers that were added to the request for phase `number` ([`Phase`]): enter that phase even
+    /// The worker holds handlers that were added to the request for phase `number` ([`Phase`](super::Phase)): enter that phase even
     /// if none are configured for it: `Ok`.
     AddedHandler,
     /// The `Require` lines that apply, one line each: [`Reply::Text`], or nothing.

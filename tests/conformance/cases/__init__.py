@@ -2,11 +2,14 @@
 
 from . import (  # noqa: F401
     connections,
+    filters,
     finfos,
+    handler_names,
     request_body,
     request_methods,
     request_readonly,
     request_writable,
+    results,
     servers,
     tables,
 )
@@ -20,4 +23,7 @@ GROUPS = (
     connections.GROUP,
     servers.GROUP,
     finfos.GROUP,
+    filters.GROUP,
+    handler_names.GROUP,
+    results.GROUP,
 )

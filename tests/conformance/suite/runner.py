@@ -54,6 +54,10 @@ class Ports:
     next = 20000 + os.getpid() % 8000
 
 
+class NoServer(Exception):
+    """A server did not start."""
+
+
 class CaseServer(Server):
     """A server with the cases of a group."""
 
@@ -280,6 +284,15 @@ class Talk:
         return [self.normal.log_line(line).replace(mark, "") for line in lines()]
 
 
+def logs(pattern, count=1):
+    """A conversation: a request, then the last part (after ": ") of the lines of the log that match."""
+    def drive(talk):
+        status, body = talk.ask()
+        found = talk.log_lines(pattern, wait=count)
+        return [status, body if isinstance(body, list) else None, [line.rpartition(": ")[2] for line in found]]
+    return drive
+
+
 class Servers:
     """At most one server of each flavour runs at a time; what mod_python answered is kept."""
 
@@ -287,6 +300,7 @@ class Servers:
         self.stage = stage
         self.running = {}
         self.answers = {}
+        self.failed = set()
         self.troubles = []
 
     def of(self, flavour, mpm, group):
@@ -294,12 +308,15 @@ class Servers:
         now = self.running.get(flavour)
         if now is None or (now.mpm, now.group.name) != (mpm, group.name):
             self.stop(flavour)
+            if (flavour, mpm, group.name) in self.failed:
+                raise NoServer(f"{flavour} did not start")
             now = CaseServer(group, mpm=mpm, flavour=flavour, stage=self.stage)
             try:
                 now.start()
-            except RuntimeError:
+            except RuntimeError as error:
                 now.remove()
-                raise
+                self.failed.add((flavour, mpm, group.name))
+                raise NoServer(str(error)) from error
             self.running[flavour] = now
         return now
 

@@ -6,8 +6,8 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use serde_json::{Value as Json, json};
 use vivarium_protocol::fields::{FIELDS, Field, Value};
 use vivarium_protocol::message::{
-    Change, ConnectionInfo, SNAPSHOT_TABLES, ServerInfo, TableId, write_snapshot_fields,
-    write_snapshot_head,
+    Change, ConfigNode, ConnectionInfo, SNAPSHOT_TABLES, ServerInfo, TableId,
+    write_snapshot_fields, write_snapshot_head,
 };
 use vivarium_protocol::table::{same_key, write_table};
 use vivarium_protocol::wire::Writer;
@@ -117,6 +117,7 @@ impl Request {
                 disabled: false,
             });
         }
+        made.prev = json["prev"].as_u64().map(|rid| rid as u32);
         made.fields.entry(Field::Remaining as u8).or_insert(Held::Int(made.body.len() as i64));
         Ok(made)
     }
@@ -265,6 +266,20 @@ pub(crate) fn connection() -> ConnectionInfo {
         base_server: 0,
         notes,
     }
+}
+
+/// A configuration like any other.
+pub(crate) fn config() -> Vec<ConfigNode> {
+    let node = |directive: &str, args: &str, children| ConfigNode {
+        directive: directive.into(),
+        args: args.into(),
+        children,
+    };
+    vec![
+        node("Listen", "80", Vec::new()),
+        node("<Directory", "/srv>", vec![node("Require", "all granted", Vec::new())]),
+        node("<Location", "/empty>", Vec::new()),
+    ]
 }
 
 /// A virtual host like any other.

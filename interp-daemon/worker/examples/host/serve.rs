@@ -19,7 +19,7 @@ use vivarium_protocol::seqpacket;
 use vivarium_protocol::wire::{Reader, Writer};
 
 use crate::Failure;
-use crate::model::{Held, Request, World, bytes, connection, server, text};
+use crate::model::{Held, Request, World, bytes, config, connection, server, text};
 
 /// Tests have a watchdog of their own: never stop by ourselves, except when the lane is taken away.
 struct Always;
@@ -106,7 +106,7 @@ impl Offer {
         if let Some(text) = offer.command["garbage"].as_str() {
             let garbage = text.to_owned();
             offer.channel.send(Kind::Enter, 0, 1, rid, &[garbage.as_bytes()], &mut Always)?;
-        } else if matches!(phase, Phase::OutputFilter | Phase::InputFilter) {
+        } else if matches!(phase, Phase::OutputFilter | Phase::InputFilter | Phase::Ssi) {
             offer.brigades.push(Brigade {
                 filter: offer.command["filter"].as_u64().unwrap_or(1) as u32,
                 bytes: bytes(&offer.command["brigade"]),
@@ -149,7 +149,7 @@ impl Offer {
         let filter = self
             .brigades
             .last()
-            .filter(|_| matches!(phase, Phase::OutputFilter | Phase::InputFilter));
+            .filter(|_| matches!(phase, Phase::OutputFilter | Phase::InputFilter | Phase::Ssi));
         let filter = filter.map(|b| FilterRef {
             id: b.filter,
             name: b"upper",
@@ -485,6 +485,12 @@ impl Offer {
                             r.fields.insert(Field::Clength as u8, Held::Int(*number));
                         });
                         Reply::Ok
+                    }
+                    Op::Requires => Reply::Text(Some(b"valid-user\ngroup a b")),
+                    Op::AddHandlerExtensions => Reply::Text(Some(b"py psp ")),
+                    Op::ConfigTree => {
+                        let tree = codec::encode(&config())?;
+                        return self.reply(header, &Reply::Bytes(&tree));
                     }
                     Op::AuthName | Op::AuthType | Op::DocumentRoot | Op::SslVar => {
                         Reply::Text(None)

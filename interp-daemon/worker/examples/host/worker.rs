@@ -2,7 +2,7 @@
 
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
-use std::process::{Child, Command};
+use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -62,9 +62,12 @@ impl Worker {
         if command["imports"].is_array() {
             started.env(control::ENV_STARTUP, "1");
         }
+        if command["deaf"] == true {
+            started.stdout(Stdio::piped()).stderr(Stdio::piped());
+        }
+        let leader = command["leader"] == true;
         let (a, b) = (theirs.as_raw_fd(), page_fd.as_raw_fd());
-        // SAFETY: between fork and exec only dup2 is called, which is async-signal-safe; both descriptors are open,
-        // and copies below 5 are made first so that neither target is overwritten before it is read.
+        // SAFETY: between fork and exec only async-signal-safe functions are called; both descriptors are open, and copies below 5 are made first so that neither target is overwritten before it is read.
         unsafe {
             started.pre_exec(move || {
                 let a = libc::fcntl(a, libc::F_DUPFD, 10);
@@ -74,10 +77,15 @@ impl Worker {
                 }
                 libc::close(a);
                 libc::close(b);
+                if leader && libc::setsid() < 0 {
+                    return Err(std::io::Error::last_os_error());
+                }
                 Ok(())
             });
         }
-        let child = started.spawn()?;
+        let mut child = started.spawn()?;
+        // With `deaf`, what the worker writes goes nowhere from now on.
+        drop((child.stdout.take(), child.stderr.take()));
         drop(theirs);
         let mut worker = Self {
             child,

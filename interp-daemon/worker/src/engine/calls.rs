@@ -184,6 +184,9 @@ pub(crate) fn write(py: Python<'_>, core: &Core, bytes: &[u8], flush: bool) -> P
     if entry.is_gone() {
         return Err(Trouble::Gone.into());
     }
+    if conversation.only_logs() {
+        return Err(Trouble::Over.into());
+    }
     if entry.region().flags(conversation.lane()).load(Ordering::Relaxed) & FLAG_ABORTED != 0 {
         return Err(closed());
     }

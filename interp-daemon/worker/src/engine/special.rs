@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList, PyString};
-use vivarium_protocol::message::{Call, ENTER_DEBUG, Enter, Phase};
+use vivarium_protocol::message::{Call, ENTER_DEBUG, Enter, FilterRef, Phase};
 
 use super::calls;
 use super::conversation::Trouble;
@@ -14,6 +14,9 @@ use super::state::Core;
 use crate::types::filter::MpFilter;
 use crate::types::request::MpRequest;
 use crate::types::text;
+
+/// What mod_python calls an element's filter.
+const NAME: &[u8] = b"includes";
 
 /// An argument of the phase; its bytes go through `decode`.
 fn argument<'py>(
@@ -36,6 +39,7 @@ pub(crate) fn ssi(
 ) -> PyResult<i32> {
     let described =
         enter.filter.ok_or_else(|| Trouble::Broken("an SSI phase without a filter".into()))?;
+    let described = FilterRef { name: NAME, ..described };
     let what = argument(py, &core, 0, text::to_py)?;
     let code = argument(py, &core, 1, text::to_py)?;
     let filter = Py::new(py, MpFilter::new(core, request, described, None, py))?;
