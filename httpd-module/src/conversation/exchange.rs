@@ -6,7 +6,7 @@
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use vivarium_protocol::codec;
 use vivarium_protocol::frame::{BODY_SYNC, Header, Kind, MAX_DEPTH, NO_RID};
@@ -20,8 +20,10 @@ use super::tree::{Entry, Tree};
 use super::{Fault, body, calls, connections};
 use crate::apache::connection::Connection;
 use crate::link;
-use crate::link::pool::{Pool, Trouble};
+use crate::link::pool::{Pool, Standing, Trouble};
 
+/// How long the end of a phase may take to arrive after the worker has given its lane back: it lies in the ring already.
+const SILENCE: Duration = Duration::from_secs(1);
 /// How many bytes of a large body are sent before the worker is woken for them.
 const WAKE_EVERY: usize = 32 << 10;
 
@@ -98,7 +100,10 @@ pub(crate) struct Conversation {
 /// Looks after a waiting thread.
 pub(crate) struct HostGuard<'c> {
     c: &'c Conversation,
-    looked: bool,
+    /// Checks so far: one before each wait, one after the sleep is announced, one after it.
+    looks: u32,
+    /// When the lane was first seen to have been given back.
+    released: Option<Instant>,
 }
 
 impl Guard for HostGuard<'_> {
@@ -106,11 +111,17 @@ impl Guard for HostGuard<'_> {
     fn check(&mut self) -> Result<(), Trouble> {
         let events = self.c.pool.events();
         // The first check of a wait costs one load; later ones, and those after an event, look at the lane.
-        if self.looked || events != self.c.events.get() {
+        if self.looks > 1 || events != self.c.events.get() {
             self.c.events.set(events);
-            self.c.pool.look(self.c.lane, self.c.to, self.c.since)?;
+            let standing = self.c.pool.look(self.c.lane, self.c.to, self.c.since)?;
+            if standing == Standing::Released {
+                let since = *self.released.get_or_insert_with(Instant::now);
+                if since.elapsed() > SILENCE {
+                    return Err(Trouble::Silent);
+                }
+            }
         }
-        self.looked = true;
+        self.looks += 1;
         Ok(())
     }
 }
@@ -154,7 +165,7 @@ impl Conversation {
     }
 
     fn guard(&self) -> HostGuard<'_> {
-        HostGuard { c: self, looked: false }
+        HostGuard { c: self, looks: 0, released: None }
     }
 
     /// The worker that has the conversation, by its claim word.
@@ -186,6 +197,9 @@ impl Conversation {
             LaneError::Stopped(Trouble::Garbage(word)) => {
                 Fault::Broken(format!("impossible claim word {word:#x}"))
             }
+            LaneError::Stopped(Trouble::Silent) => Fault::Broken(
+                "the worker gave the lane back without saying how the phase ended".into(),
+            ),
             other => Fault::Broken(other.to_string()),
         }
     }

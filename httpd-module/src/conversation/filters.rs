@@ -147,20 +147,19 @@ pub(crate) fn run_output(f: Filter, bb: Brigade) -> i32 {
     }
     let Some(output) = Brigade::new(r.pool(), r.connection()) else { return sys::APR_EGENERAL };
     let this = Run::new(f, bb, output, None);
-    let status = match enter(r, instance.id, &this, &definition) {
-        Ok(()) => finish(&this, instance),
-        Err(_) => {
-            // Neither the unfiltered content nor a complete-looking part of it may go out.
-            instance.transparent.set(true);
-            r.mark_broken();
-            this.output.clear();
-            bb.clear();
-            // The status that httpd's filters know as "broken off", whatever the cause.
-            this.output.push_error(sys::HTTP_BAD_GATEWAY, r);
-            this.output.push_eos();
-            let _ = this.pass();
-            sys::AP_FILTER_ERROR
-        }
+    let status = if enter(r, instance.id, &this, &definition).is_ok() {
+        finish(&this, instance)
+    } else {
+        // Neither the unfiltered content nor a complete-looking part of it may go out.
+        instance.transparent.set(true);
+        r.mark_broken();
+        this.output.clear();
+        bb.clear();
+        // The status that httpd's filters know as "broken off", whatever the cause.
+        this.output.push_error(sys::HTTP_BAD_GATEWAY, r);
+        this.output.push_eos();
+        let _ = this.pass();
+        sys::AP_FILTER_ERROR
     };
     output.destroy();
     status

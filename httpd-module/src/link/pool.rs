@@ -25,6 +25,17 @@ pub(crate) enum Trouble {
     NotTaken { reason: String, retry_after: u32 },
     /// The claim word says something impossible.
     Garbage(u32),
+    /// The worker has given the lane back and not said how the phase ended.
+    Silent,
+}
+
+/// How a lane that is worth waiting for stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Standing {
+    /// Offered, or taken by a worker that lives.
+    Running,
+    /// Given back: the end of the phase must be there or arrive at once.
+    Released,
 }
 
 /// A pool.
@@ -315,20 +326,36 @@ impl Pool {
     }
 
     /// Whether the thread of `lane`, offered to `to` at `since`, should go on waiting.
-    pub(crate) fn look(&self, lane: u32, to: Option<Owner>, since: Instant) -> Result<(), Trouble> {
-        match self.region.claim(lane) {
-            Claim::Claimed(owner) | Claim::Released(owner) => match self.is_alive(owner) {
-                Some(false) => Err(Trouble::Died),
-                _ => Ok(()),
-            },
-            Claim::Offered(_) => {
-                let Some((reason, retry_after)) = self.hopeless(to, since) else { return Ok(()) };
-                if self.region.withdraw(lane, to) {
-                    Err(Trouble::NotTaken { reason, retry_after })
+    pub(crate) fn look(
+        &self,
+        lane: u32,
+        to: Option<Owner>,
+        since: Instant,
+    ) -> Result<Standing, Trouble> {
+        let claim = self.region.claim(lane);
+        match claim {
+            Claim::Claimed(owner) | Claim::Released(owner) => {
+                if self.is_alive(owner) == Some(false) {
+                    Err(Trouble::Died)
+                } else if matches!(claim, Claim::Released(_)) {
+                    Ok(Standing::Released)
                 } else {
-                    // Taken at this very moment.
-                    Ok(())
+                    Ok(Standing::Running)
                 }
+            }
+            Claim::Offered(_) => {
+                if let Some((reason, retry_after)) = self.hopeless(to, since) {
+                    if self.region.withdraw(lane, to) {
+                        return Err(Trouble::NotTaken { reason, retry_after });
+                    }
+                    // Taken at this very moment.
+                    return Ok(Standing::Running);
+                }
+                // A worker of the tenant may have ruined the ready bit or the doorbell.
+                let slot = to.map(|o| o.slot);
+                self.region.set_ready(lane, slot);
+                self.ring(slot);
+                Ok(Standing::Running)
             }
             Claim::Idle => Err(Trouble::Garbage(0)),
             Claim::Garbage(word) => Err(Trouble::Garbage(word)),
