@@ -37,6 +37,7 @@ enum Context {
 
 /// Functions that the module calls.
 const FUNCTIONS: &[&str] = &[
+    "ap_(pregcomp|regexec)|apr_fnmatch",
     "ap_(find_linked_module|register_auth_provider)|apr_dynamic_fn_retrieve",
     "ap_(add_(common_vars|cgi_vars|input_filter|output_filter|version_component)|allow_methods|auth_name|auth_type)",
     "ap_(bucket_error_create|bucket_eor_create|construct_url|discard_request_body|document_root|exists_config_define)",
@@ -84,7 +85,7 @@ const VARS: &[&str] = &[
     "OK|DECLINED|DONE|SUSPENDED|HTTP_.*|OR_.*|ACCESS_CONF|RSRC_CONF|EXEC_ON_READ|M_.*|METHODS",
     "AP_MPMQ_.*|AP_SQ_.*|AP_FTYPE_.*|AP_MODE_.*|AP_SERVER_.*|MODULE_MAGIC_.*|APLOG_.*|APR_HOOK_.*",
     "APR_OC_REASON_.*|APR_SUCCESS|APR_EOF|APR_TIMEUP|APR_READ|APR_FOPEN_.*|APR_BLOCK_READ|APR_NONBLOCK_READ|APR_OS_START.*",
-    "ap_conftree|AUTH_.*|AUTHZ_.*|AUTHN_.*|AP_AUTH_INTERNAL_.*|SSI_FLAG_.*|SSI_VALUE_.*|AP_FILTER_ERROR|REQUEST_.*",
+    "ap_conftree|AUTH_.*|AUTHZ_.*|AUTHN_.*|AP_AUTH_INTERNAL_.*|SSI_FLAG_.*|SSI_VALUE_.*|APR_FNM_PATHNAME|AP_FILTER_ERROR|REQUEST_.*",
     "ap_unixd_config|ap_server_conf|ap_server_root|ap_runtime_dir|apr_bucket_type_.*|ap_bucket_type_error|ap_bucket_type_eor|GET_ONLY_.*|NOT_IN_.*|REMOTE_.*",
 ];
 

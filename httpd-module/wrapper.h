@@ -20,6 +20,7 @@
 #include "util_filter.h"
 #include "util_script.h"
 #include "apr_buckets.h"
+#include "apr_fnmatch.h"
 #include "apr_lib.h"
 #include "apr_portable.h"
 #include "apr_strings.h"

@@ -14,7 +14,7 @@ use vivarium_protocol::control::{self, Config, FromParent};
 use vivarium_protocol::{PROTOCOL_VERSION, codes, seqpacket};
 
 use crate::apache::log::{self, Level};
-use crate::apache::server::Server;
+use crate::apache::server::{self, Server};
 use crate::config::server::Daemon;
 use crate::retained::{self, Retained};
 use crate::{paths, process};
@@ -38,11 +38,7 @@ pub(crate) fn post_config(main: Server<'_>, retained: &mut Retained) {
         retained.parent = process::pid();
     }
     STARTED.store(process::now_micros(), Ordering::Relaxed);
-    for (number, server) in (0..).zip(main.chain()) {
-        if let Some(conf) = server.conf() {
-            conf.number.set(number);
-        }
-    }
+    server::count(main);
     match main.conf().and_then(|c| c.daemon.clone()).unwrap_or(Daemon::Managed(None)) {
         Daemon::Socket(path) => {
             stop_managed(retained);

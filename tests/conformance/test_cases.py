@@ -40,11 +40,14 @@ def verdict(case, ours, theirs):
 
 def test_case(servers, outcomes, mpm, group, case):
     outcomes[group.name, case.id, mpm] = "fails"
+    failed = None
     try:
         ours = servers.ours(mpm, group, case)
         theirs = None if case.defect or case.only_ours else servers.theirs(group, case)
     except NoServer as error:
-        pytest.fail(str(error), pytrace=False)
+        failed = str(error)
+    if failed:
+        pytest.fail(failed, pytrace=False)
     outcomes[group.name, case.id, mpm], wrong = verdict(case, ours, theirs)
     if wrong:
         lines = [f"{group.name}/{case.id} under {mpm}: {wrong}", f"Vivarium\n    {shown(ours)}"]

@@ -115,6 +115,7 @@ class Server:
 
     def __init__(self, config: Optional[Dict[str, str]] = None) -> None:
         self.config = table(config or {})
+        self.options = table()
         self.lines: List[Tuple[int, str]] = []
 
     def log_error(self, text: str, level: int = 3) -> None:
@@ -122,6 +123,9 @@ class Server:
 
     def get_config(self) -> table:
         return self.config
+
+    def get_options(self) -> table:
+        return self.options
 
 
 class Connection:

@@ -76,8 +76,6 @@ def test_questions_to_httpd(monkeypatch: pytest.MonkeyPatch) -> None:
         apache.mpm_query("1")  # type: ignore[arg-type]
     monkeypatch.setattr(fake_vivarium, "stat", lambda *args: args, raising=False)
     assert apache.stat("/tmp", apache.APR_FINFO_NORM) == ("/tmp", apache.APR_FINFO_NORM)
-    monkeypatch.setattr(fake_vivarium, "_global_trylock", lambda *args: args == ("s", "k", -1), raising=False)
-    assert _apache._global_trylock("s", "k") is True
 
 
 def test_what_the_extension_lacks_says_so() -> None:

@@ -182,7 +182,11 @@ def test_cleanups_get_their_data_and_log_their_errors(dispatcher: Any) -> None:
     seen: List[Any] = []
     dispatcher.cleanup(req, seen.append, {"a": 1})
     dispatcher.cleanup(req, seen.append, None)
-    assert (seen, req.lines) == ([{"a": 1}, None], [])
+    # A tuple is the arguments, a list is one.
+    dispatcher.cleanup(req, lambda *args: seen.append(args), ("a", 1))
+    dispatcher.cleanup(req, lambda *args: seen.append(args), ())
+    dispatcher.cleanup(req, lambda *args: seen.append(args), ["a", 1])
+    assert (seen, req.lines) == ([{"a": 1}, None, ("a", 1), (), (["a", 1],)], [])
 
     class Clean:
         def __call__(self, data: Any) -> None:

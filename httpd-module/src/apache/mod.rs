@@ -12,6 +12,7 @@ pub(crate) mod edge;
 pub(crate) mod filter;
 pub(crate) mod log;
 pub(crate) mod ops;
+pub(crate) mod pattern;
 pub(crate) mod pool;
 pub(crate) mod request;
 pub(crate) mod server;

@@ -2,6 +2,8 @@
 
 use core::marker::PhantomData;
 use core::ptr::NonNull;
+use std::collections::BTreeMap;
+use std::sync::{PoisonError, RwLock};
 
 use vivarium_protocol::message::ServerInfo;
 
@@ -65,9 +67,10 @@ impl<'s> Server<'s> {
         }
     }
 
-    /// Its place in httpd's list, as counted in `post_config`.
+    /// Its place in httpd's list, as counted by [`count`].
     pub(crate) fn number(self) -> u32 {
-        self.conf().map_or(0, |c| c.number.get())
+        let numbers = NUMBERS.read().unwrap_or_else(PoisonError::into_inner);
+        numbers.get(&(self.as_ptr() as usize)).copied().unwrap_or(0)
     }
 
     /// The pool that lives as long as httpd.
@@ -130,6 +133,16 @@ impl<'s> Server<'s> {
             restart_time: crate::daemon::started_at(),
         }
     }
+}
+
+/// The number of each virtual host, by its record's address. A virtual host without directives of ours has no
+/// configuration of its own to keep it in: httpd lets it share the main server's.
+static NUMBERS: RwLock<BTreeMap<usize, u32>> = RwLock::new(BTreeMap::new());
+
+/// Numbers all virtual hosts of a new configuration.
+pub(crate) fn count(main: Server<'_>) {
+    let numbered = (0..).zip(main.chain()).map(|(n, s)| (s.as_ptr() as usize, n)).collect();
+    *NUMBERS.write().unwrap_or_else(PoisonError::into_inner) = numbered;
 }
 
 /// The main server, once the configuration has been read.

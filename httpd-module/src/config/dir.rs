@@ -1,10 +1,13 @@
 //! Per-directory configuration: handlers, options and switches of a section, and how sections merge.
 
+use std::borrow::Cow;
 use std::sync::{Arc, OnceLock};
 
 use vivarium_protocol::message::{HandlerRef, Phase};
 use vivarium_protocol::table::write_table;
 use vivarium_protocol::wire::Writer;
+
+use crate::apache::pattern::Pattern;
 
 /// A byte string that many merged configurations share.
 pub(crate) type Bytes = Arc<[u8]>;
@@ -16,6 +19,8 @@ pub(crate) struct Handler {
     pub(crate) name: Bytes,
     /// The section's directory with a trailing slash; none at server level and under `<Location>`.
     pub(crate) directory: Option<Bytes>,
+    /// The section matches many directories: which one is known with the file.
+    pub(crate) pattern: Option<Pattern>,
     /// The section is a `<Location>`.
     pub(crate) is_location: bool,
     /// Functions that the module lacks are skipped (`PythonHandlerModule`).
@@ -31,6 +36,21 @@ impl Handler {
             is_location: self.is_location,
         }
     }
+}
+
+/// Handlers with the directories that they have for a file.
+pub(crate) fn for_file<'h>(handlers: &'h [Handler], file: Option<&[u8]>) -> Cow<'h, [Handler]> {
+    if handlers.iter().all(|h| h.pattern.is_none()) {
+        return Cow::Borrowed(handlers);
+    }
+    let resolved = handlers.iter().map(|h| {
+        let directory = match &h.pattern {
+            Some(pattern) => file.and_then(|f| pattern.shortest(f)).map(Into::into),
+            None => h.directory.clone(),
+        };
+        Handler { directory, ..h.clone() }
+    });
+    Cow::Owned(resolved.collect())
 }
 
 /// The handlers of one phase, plain or for one extension (`| .ext`).

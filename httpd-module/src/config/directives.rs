@@ -39,6 +39,8 @@ pub(crate) struct Args<'a> {
     pub(crate) server: Option<&'a mut ServerConf>,
     /// The directory of the section, with a trailing slash, or the path of a `<Location>`.
     pub(crate) directory: Option<Vec<u8>>,
+    /// The section's pattern, if many directories match it.
+    pub(crate) pattern: Option<crate::apache::pattern::Pattern>,
     /// The section is a `<Location>`.
     pub(crate) is_location: bool,
     /// Filters to register with httpd: name, input.
@@ -103,6 +105,7 @@ fn handler(a: &Args<'_>, name: &[u8], silent: bool) -> Handler {
     Handler {
         name: name.into(),
         directory: a.directory.as_deref().map(Into::into),
+        pattern: a.pattern.clone(),
         is_location: a.is_location,
         silent,
     }

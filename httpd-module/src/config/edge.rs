@@ -9,6 +9,7 @@ use super::directives::{Args, COUNT, Context, ROWS};
 use super::server::ServerConf;
 use crate::apache;
 use crate::apache::edge::guarded;
+use crate::apache::pattern::Pattern;
 use crate::apache::pool::Pool;
 use crate::sys;
 
@@ -158,7 +159,11 @@ unsafe fn parse(
             let word = sys::ap_getword_conf((*cmd).temp_pool, &raw mut rest);
             words.push(apache::bytes(word).unwrap_or(b"").to_vec());
         }
-        let (directory, is_location) = section(cmd);
+        let Section { directory, is_location, is_regex } = section(cmd);
+        let pattern = directory
+            .as_deref()
+            .filter(|_| !is_location)
+            .and_then(|d| Pattern::of(d, is_regex, pool));
         let server =
             sys::ap_get_module_config((*(*cmd).server).module_config, crate::module::ptr())
                 .cast::<ServerConf>()
@@ -173,6 +178,7 @@ unsafe fn parse(
             dir,
             server,
             directory,
+            pattern,
             is_location,
             register: Vec::new(),
         };
@@ -193,30 +199,47 @@ fn name_len(name: &[u8; NAME_ROOM]) -> usize {
     name.iter().position(|b| *b == 0).unwrap_or(NAME_ROOM - 1)
 }
 
-/// The directory of the section that a directive stands in, or the path of a `<Location>`, and whether it is one.
+/// The section that a directive stands in.
+#[derive(Default)]
+struct Section {
+    /// Its directory, with a trailing slash; its expression; or the path of a `<Location>`.
+    directory: Option<Vec<u8>>,
+    is_location: bool,
+    /// The directory is a regular expression.
+    is_regex: bool,
+}
+
+/// Finds out in which section a directive stands.
 ///
 /// # Safety
 /// `cmd` is live.
-unsafe fn section(cmd: *const sys::cmd_parms) -> (Option<Vec<u8>>, bool) {
+unsafe fn section(cmd: *const sys::cmd_parms) -> Section {
     // SAFETY: directive nodes and their strings live as long as the configuration tree.
     unsafe {
+        let own_path = || apache::bytes((*cmd).path).map(<[u8]>::to_vec);
         let mut node = (*cmd).directive.as_ref().map_or(null_mut(), |d| d.parent);
         let mut innermost = true;
         while let Some(d) = node.as_ref() {
             let kind = apache::bytes(d.directive).unwrap_or(b"").to_ascii_lowercase();
             if kind.starts_with(b"<location") {
-                return (apache::bytes((*cmd).path).map(<[u8]>::to_vec), true);
+                return Section { directory: own_path(), is_location: true, is_regex: false };
             }
             if kind.starts_with(b"<directory") {
-                // The innermost section's path is ready-made, true name and slash included.
-                let path = if innermost {
-                    apache::bytes((*cmd).path).map(<[u8]>::to_vec)
-                } else {
-                    let mut args = d.args;
-                    apache::bytes(sys::ap_getword_conf((*cmd).temp_pool, &raw mut args))
-                        .map(<[u8]>::to_vec)
+                let mut args = d.args;
+                let mut word = || {
+                    let word = sys::ap_getword_conf((*cmd).temp_pool, &raw mut args);
+                    let word = apache::bytes(word).unwrap_or(b"");
+                    word.strip_suffix(b">").unwrap_or(word).to_vec()
                 };
-                return (path.map(with_slash), false);
+                let mut path = word();
+                let is_regex = kind.starts_with(b"<directorymatch") || path == b"~";
+                if path == b"~" {
+                    path = word();
+                }
+                // The innermost section's path is ready-made, true name and slash included.
+                let path = if innermost { own_path().unwrap_or(path) } else { path };
+                let directory = Some(if is_regex { path } else { with_slash(path) });
+                return Section { directory, is_location: false, is_regex };
             }
             if kind.starts_with(b"<files") {
                 innermost = false;
@@ -226,15 +249,16 @@ unsafe fn section(cmd: *const sys::cmd_parms) -> (Option<Vec<u8>>, bool) {
         // In a .htaccess file there is no section above: the directory is the file's. `override` tells it apart from
         // the server level.
         if (*cmd).path.is_null() {
-            return (None, false);
+            return Section::default();
         }
-        if innermost {
-            return (apache::bytes((*cmd).path).map(|p| with_slash(p.to_vec())), false);
-        }
-        let file = (*cmd).config_file.as_ref().and_then(|f| apache::bytes(f.name));
-        let directory =
-            file.and_then(|f| f.iter().rposition(|b| *b == b'/').map(|i| f[..=i].to_vec()));
-        (directory.filter(|_| (*cmd).override_ & sys::RSRC_CONF == 0), false)
+        let directory = if innermost {
+            own_path().map(with_slash)
+        } else {
+            let file = (*cmd).config_file.as_ref().and_then(|f| apache::bytes(f.name));
+            file.and_then(|f| f.iter().rposition(|b| *b == b'/').map(|i| f[..=i].to_vec()))
+                .filter(|_| (*cmd).override_ & sys::RSRC_CONF == 0)
+        };
+        Section { directory, ..Section::default() }
     }
 }
 

@@ -1,7 +1,5 @@
 //! Per-server configuration.
 
-use std::cell::Cell;
-
 /// How httpd reaches the supervisor (`VivariumDaemon`).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Daemon {
@@ -14,8 +12,6 @@ pub(crate) enum Daemon {
 /// What belongs to one `server_rec`.
 #[derive(Debug, Default)]
 pub(crate) struct ServerConf {
-    /// Its place in httpd's list; set once in `post_config`.
-    pub(crate) number: Cell<u32>,
     /// `PythonImport`: what and in which interpreter; of effect in the main server only.
     pub(crate) imports: Vec<(Vec<u8>, Vec<u8>)>,
     /// `VivariumDaemon`, main server only.

@@ -27,7 +27,7 @@ use super::{Fault, calls, snapshot};
 use crate::apache::edge::guarded;
 use crate::apache::request::Request;
 use crate::apache::{log, server};
-use crate::config::dir::{Handler, HandlerList};
+use crate::config::dir::{Handler, HandlerList, for_file};
 use crate::link::pool::Pool;
 use crate::process;
 
@@ -71,10 +71,10 @@ pub(crate) fn take_down(
     r: Request<'_>,
     list: Option<&HandlerList>,
 ) {
-    let definitions = list.map_or(&[][..], |l| &l.handlers);
+    let definitions = for_file(list.map_or(&[][..], |l| &l.handlers), r.filename());
     let handlers: Vec<HandlerRef<'_>> = definitions.iter().map(|h| h.to_ref()).collect();
     let extension = list.and_then(|l| l.extension.as_deref());
-    let key = run::pool_key(r, definitions);
+    let key = run::pool_key(r, &definitions);
     let what = What { phase: Phase::Log, handlers: &handlers, filter: None, extension };
     let mut payload = Vec::with_capacity(1536);
     run::encode(&mut payload, r, tree, &what, tree.home(&key).is_none());

@@ -258,6 +258,7 @@ fn register_filter(
     let handler = Handler {
         name: handler.into(),
         directory: directory.map(Into::into),
+        pattern: None,
         is_location: false,
         silent: false,
     };

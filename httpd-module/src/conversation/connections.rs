@@ -19,7 +19,8 @@ use crate::sys;
 
 /// How much is asked of httpd's filters at a time, in bytes.
 const PIECE: u64 = 64 << 10;
-const FAILED: &[u8] = b"Client read error (Timeout?)";
+/// What mod_python raises when there is nothing more to read, be it the end or a failure.
+const FAILED: &[u8] = b"Connection read error";
 
 /// The hook: the first connection handler of the address's virtual host serves the connection.
 pub(crate) fn process(c: Connection<'_>) -> i32 {
@@ -125,7 +126,15 @@ fn read(
             }
         }
     }
-    conversation.reply(header, &Reply::Int(total as i64))
+    conversation.reply(header, &ended_or(total))
+}
+
+/// The end of the connection is an error to who asks for more, as mod_python has it: its documented loops end by it.
+fn ended_or(total: u64) -> Reply<'static> {
+    match total {
+        0 => Reply::Error { kind: ErrorKind::Io, text: FAILED },
+        n => Reply::Int(n as i64),
+    }
 }
 
 fn read_line(
@@ -138,7 +147,7 @@ fn read_line(
     let bytes = most.unwrap_or(0).min(i64::MAX as u64) as i64;
     let demand = Demand { mode: sys::AP_MODE_GETLINE, block: sys::APR_BLOCK_READ, bytes };
     let reply = match fetch(conversation, c, header, demand)? {
-        Got::Data(n) | Got::End(n) => Reply::Int(n as i64),
+        Got::Data(n) | Got::End(n) => ended_or(n),
         Got::Failed => Reply::Error { kind: ErrorKind::Io, text: FAILED },
     };
     conversation.reply(header, &reply)

@@ -7,7 +7,7 @@ use std::cell::Cell;
 use std::rc::Rc;
 
 use vivarium_protocol::frame::Header;
-use vivarium_protocol::message::{FilterRef, Phase, Reply};
+use vivarium_protocol::message::{FilterRef, HandlerRef, Phase, Reply};
 
 use super::body::GATHER;
 use super::exchange::{Conversation, Level};
@@ -17,7 +17,7 @@ use super::{Fault, phases};
 use crate::apache::brigade::{Brigade, Next};
 use crate::apache::filter::{self, Demand, Filter};
 use crate::apache::request::Request;
-use crate::config::dir::{Bytes, FilterDef};
+use crate::config::dir::{Bytes, FilterDef, Handler, for_file};
 use crate::sys;
 
 /// One run.
@@ -120,9 +120,10 @@ fn enter(r: Request<'_>, id: u32, run: &Rc<Run>, definition: &FilterDef) -> Resu
     let phase = if is_input { Phase::InputFilter } else { Phase::OutputFilter };
     let reference = FilterRef { id, name: &definition.name, is_input };
     let level = Level::filter(entry, Rc::clone(run));
-    let handlers = [definition.handler.to_ref()];
+    let definitions = for_file(core::slice::from_ref(&definition.handler), r.filename());
+    let handlers: Vec<HandlerRef<'_>> = definitions.iter().map(Handler::to_ref).collect();
     let what = What { phase, handlers: &handlers, filter: Some(reference), extension: None };
-    let key = run::pool_key(r, core::slice::from_ref(&definition.handler));
+    let key = run::pool_key(r, &definitions);
     run::run(r, key, &tree, &level, &what).map(|_| ()).inspect_err(|fault| {
         phases::log_fault(r, phase, fault);
     })

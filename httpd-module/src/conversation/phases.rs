@@ -10,7 +10,7 @@ use super::tree::{Entry, Tree};
 use super::{Fault, after, body, run};
 use crate::apache::log;
 use crate::apache::request::Request;
-use crate::config::dir::{DirConf, HandlerList};
+use crate::config::dir::{DirConf, HandlerList, for_file};
 use crate::sys;
 
 /// What mod_python logs for an authentication handler that forgets whom it has let in.
@@ -138,10 +138,10 @@ fn run_configured(r: Request<'_>, phase: Phase) -> Option<Done> {
     }
     let (tree, entry) = Tree::of(r);
     let level = Level::request(Rc::clone(&entry), phase == Phase::Content);
-    let definitions = list.map_or(&[][..], |l| &l.handlers);
+    let definitions = for_file(list.map_or(&[][..], |l| &l.handlers), r.filename());
     let handlers: Vec<HandlerRef<'_>> = definitions.iter().map(|h| h.to_ref()).collect();
     let extension = list.and_then(|l| l.extension.as_deref());
-    let key = run::pool_key(r, definitions);
+    let key = run::pool_key(r, &definitions);
     let what = run::What { phase, handlers: &handlers, filter: None, extension };
     let done = run::run(r, key, &tree, &level, &what);
     let done = match done {

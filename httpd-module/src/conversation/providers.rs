@@ -11,6 +11,7 @@ use super::exchange::Level;
 use super::tree::Tree;
 use super::{phases, run};
 use crate::apache::request::Request;
+use crate::config::dir::for_file;
 
 /// What a provider said.
 pub(crate) enum Verdict {
@@ -37,8 +38,9 @@ pub(crate) fn ask(r: Request<'_>, phase: Phase, arguments: Vec<Vec<u8>>) -> Verd
     };
     let (tree, entry) = Tree::of(r);
     let level = Level::with_arguments(Rc::clone(&entry), arguments);
-    let handlers: Vec<HandlerRef<'_>> = list.handlers.iter().map(|h| h.to_ref()).collect();
-    let key = run::pool_key(r, &list.handlers);
+    let definitions = for_file(&list.handlers, r.filename());
+    let handlers: Vec<HandlerRef<'_>> = definitions.iter().map(|h| h.to_ref()).collect();
+    let key = run::pool_key(r, &definitions);
     let what = run::What { phase, handlers: &handlers, filter: None, extension: None };
     match run::run(r, key, &tree, &level, &what) {
         Ok(leave) => match leave.result {

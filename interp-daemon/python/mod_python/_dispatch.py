@@ -21,7 +21,7 @@ none of the methods raises for an error of a handler.
 ``obj.connection(conn, handlers, debug) -> int``
     Runs the first connection handler.
 ``obj.cleanup(req_or_None, callable, data) -> None``
-    Runs one registered clean-up: ``callable(data)``.
+    Runs one registered clean-up: ``callable(data)``, or ``callable(*data)`` if that is a tuple.
 ``obj.ssi(filter, what, code, debug) -> int``
     Runs an element of an SSI page: ``what`` is ``"eval"`` or ``"exec"``, ``filter`` what it writes into the page by.
 ``obj.provider(req, kind, handlers, arguments) -> (int, bytes | None)``
@@ -327,9 +327,9 @@ class Dispatcher:
     # --- clean-ups and imports -------------------------------------------------------------------------------------
 
     def cleanup(self, req: Any, callback: Callable[[Any], Any], data: Any) -> None:
-        """Runs one clean-up; an error of it is only logged."""
+        """Runs one clean-up; an error of it is only logged. A tuple is the arguments, as in mod_python."""
         try:
-            callback(data)
+            callback(*(data if isinstance(data, tuple) else (data,)))
         except BaseException as error:
             log = _apache.log_error if req is None else req.log_error
             shown = f"python_cleanup: Error calling cleanup object {_str(callback)}"

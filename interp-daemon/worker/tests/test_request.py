@@ -56,7 +56,7 @@ p(type(req), type(req.headers_in), type(req.connection), type(req.server), repr(
     assert shown['allowed_methods'] == '()'
     assert shown['content_type'] == 'None'
     assert shown['mtime'] == '0.0'
-    assert lines[20] == 'main_interpreter PythonHandler None 0 0'
+    assert lines[20] == 'main_interpreter PythonHandler  0 0'
     assert lines[21] == ("<class 'mp_request'> <class 'mp_table'> <class 'mp_conn'> <class 'mp_server'> "
                          '<mp_request object at ')
     # Only what no snapshot has was asked for.
@@ -289,5 +289,5 @@ p(g.protection, g.size, g.fname, g.filetype, list(g))
     assert lines[0] == "<class 'mp_finfo'> /etc/passwd 1 0x644 True 1 True"
     assert lines[1].startswith("{'fname': None, 'filetype': 0, 'valid': None")
     assert lines[2] == '!! IndexError: tuple index out of range'
-    assert lines[3].startswith('!! AttributeError')
+    assert lines[3].startswith('!! TypeError')
     assert lines[4] == ("1604 6 /f 2 [1604, 1, 2, 3, 4, 5, 6, 7, 8, 9, '/f', None, 2]")

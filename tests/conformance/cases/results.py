@@ -264,7 +264,9 @@ GROUP = Group("results", (
     """, conf="AuthType Own\nAuthName x\nRequire valid-user\nPythonAuthenHandler @module@",
         drive=lambda talk: talk.request().status),
     Case("exception-ssi", "3.in SSI", conf="Options +Includes\nAddOutputFilter INCLUDES .shtml\nAddType text/html .shtml",
-         bare=True, path="page.shtml", files={"page.shtml": 'a<!--#python eval="1/0" -->b\n'}),
+         bare=True, path="page.shtml", files={"page.shtml": 'a<!--#python eval="1/0" -->b\n'},
+         expect="a[an error occurred while processing this directive]b\n",
+         defect="with PythonDebug Off an exception in SSI breaks the connection"),
     Case("exception-ssi-debug", "3.in SSI", bare=True, path="page.shtml",
          conf="PythonDebug On\nOptions +Includes\nAddOutputFilter INCLUDES .shtml\nAddType text/html .shtml",
          files={"page.shtml": 'a<!--#python eval="1/0" -->b\n'}, drive=lambda talk: (lambda r: [

@@ -222,6 +222,11 @@ class Talk:
 
     # -- for conversations
 
+    @staticmethod
+    def wait(condition, watchdog):
+        """Waits until `condition()` is true."""
+        return wait_until(condition, "a condition of the case", watchdog)
+
     def target(self, path):
         """The request target of a path of the case."""
         path = self.server.fill(path, self.case)
@@ -335,7 +340,7 @@ class Servers:
         """The last lines of a running server's log that name the case, for a message."""
         server = self.running.get(flavour)
         lines = server.log_text().splitlines() if server else []
-        return ["    log: " + line for line in lines if case.module in line or case.mark in line][-4:]
+        return ["    log: " + line[:400] for line in lines if case.module in line or case.mark in line][-2:]
 
     def stop(self, flavour):
         """Stops a server; what it leaves behind is a trouble."""

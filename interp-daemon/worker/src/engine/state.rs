@@ -63,7 +63,8 @@ impl Owned {
         }
     }
 
-    fn borrow(&self) -> Value<'_> {
+    /// The value as it goes over the wire.
+    pub(crate) fn borrow(&self) -> Value<'_> {
         match self {
             Self::None => Value::None,
             Self::Str(s) => Value::Str(s),

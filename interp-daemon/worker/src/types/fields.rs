@@ -7,6 +7,7 @@ use vivarium_protocol::fields::{FIELDS, Field, Row, Type, Value};
 use vivarium_protocol::message::{Call, Change, Reply};
 use vivarium_protocol::wire::{Reader, WireError};
 
+use super::finfo::MpFinfo;
 use super::request::MpRequest;
 use super::text;
 use crate::engine::calls;
@@ -87,12 +88,21 @@ pub(crate) fn get<'py>(
     // Making a tuple can set off the garbage collector, and with it any code: not while the state is locked.
     let found = core.state().field(row.field, |value| match value {
         Value::Tuple(_) => Err(Owned::of(value)),
+        Value::None if matches!(row.kind, Type::Tuple) => Err(Owned::Tuple(Vec::new())),
         scalar => Ok(scalar_to_py(py, row, scalar)),
     });
     match found.map_err(malformed)? {
         Ok(scalar) => scalar,
+        Err(Owned::Tuple(values)) if is_finfo(row) => {
+            Ok(Bound::new(py, MpFinfo::of_fields(&values))?.into_any())
+        }
         Err(tuple) => tuple_to_py(py, &tuple),
     }
+}
+
+/// The one tuple that is an object of its own in Python.
+fn is_finfo(row: &Row) -> bool {
+    row.name == "finfo"
 }
 
 /// Asks for a field that may be out of date, if there is anybody to ask.
@@ -154,6 +164,12 @@ fn set(core: &Core, row: &'static Row, value: &Bound<'_, PyAny>) -> PyResult<()>
         Type::Int => Owned::Int(value.extract()?),
         #[allow(clippy::cast_possible_truncation)]
         Type::Seconds => Owned::Int((value.extract::<f64>()? * 1e6) as i64),
+        Type::Tuple if is_finfo(row) => {
+            let info = value.cast::<MpFinfo>().map_err(|_| {
+                PyTypeError::new_err("finfo must be an mp_finfo, as apache.stat() gives it")
+            })?;
+            Owned::Tuple(info.get().fields())
+        }
         Type::Tuple => return Err(readonly(row)),
     };
     set_local(core, row.field, owned);
@@ -162,15 +178,7 @@ fn set(core: &Core, row: &'static Row, value: &Bound<'_, PyAny>) -> PyResult<()>
 
 /// Assigns a field: here at once, in httpd before anything else is asked of it.
 pub(crate) fn set_local(core: &Core, field: Field, value: Owned) {
-    {
-        let wire = match &value {
-            Owned::None => Value::None,
-            Owned::Str(s) => Value::Str(s),
-            Owned::Int(n) => Value::Int(*n),
-            Owned::Tuple(_) => return,
-        };
-        core.change(&Change::Field(field, wire));
-    }
+    core.change(&Change::Field(field, value.borrow()));
     let mut state = core.state();
     state.content_type_set |= field == Field::ContentType;
     state.keep(field, value);

@@ -3,10 +3,11 @@
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::Path;
 
-use pyo3::exceptions::{PyIndexError, PyOSError};
+use pyo3::exceptions::{PyIndexError, PyOSError, PyTypeError};
 use pyo3::prelude::*;
 
 use super::text;
+use crate::engine::state::Owned;
 
 /// `APR_FINFO_LINK`: do not follow a symbolic link.
 const WANT_LINK: i64 = 1;
@@ -88,6 +89,58 @@ impl MpFinfo {
         })
     }
 
+    /// An object of httpd's values: those of the `FINFO_*` indices, then what of them is valid.
+    pub(crate) fn of_fields(values: &[Owned]) -> Self {
+        let number = |i: usize| match values.get(i) {
+            Some(Owned::Int(n)) => Some(*n),
+            _ => None,
+        };
+        let name = |i: usize| match values.get(i) {
+            Some(Owned::Str(s)) => Some(text::to_string(s)),
+            _ => None,
+        };
+        Self {
+            protection: number(0),
+            inode: number(1),
+            device: number(2),
+            nlink: number(3),
+            user: number(4),
+            group: number(5),
+            size: number(6),
+            atime: number(7),
+            mtime: number(8),
+            ctime: number(9),
+            fname: name(10),
+            name: name(11),
+            filetype: number(12).unwrap_or(0),
+            valid: number(13),
+        }
+    }
+
+    /// The same values for httpd.
+    pub(crate) fn fields(&self) -> Vec<Owned> {
+        let number = |n: Option<i64>| n.map_or(Owned::None, Owned::Int);
+        let name = |s: &Option<String>| {
+            s.as_ref().map_or(Owned::None, |s| Owned::Str(s.as_bytes().into()))
+        };
+        vec![
+            number(self.protection),
+            number(self.inode),
+            number(self.device),
+            number(self.nlink),
+            number(self.user),
+            number(self.group),
+            number(self.size),
+            number(self.atime),
+            number(self.mtime),
+            number(self.ctime),
+            name(&self.fname),
+            name(&self.name),
+            Owned::Int(self.filetype),
+            number(self.valid),
+        ]
+    }
+
     /// An object made of values in the order of the `FINFO_*` indices, type last.
     ///
     /// # Errors
@@ -140,6 +193,11 @@ impl MpFinfo {
             12 => number(Some(self.filetype)),
             _ => Err(PyIndexError::new_err("tuple index out of range")),
         }
+    }
+
+    #[allow(clippy::unused_self)]
+    fn __setattr__(&self, _name: &Bound<'_, PyAny>, _value: &Bound<'_, PyAny>) -> PyResult<()> {
+        Err(PyTypeError::new_err("the attributes of mp_finfo objects are read-only"))
     }
 
     fn __repr__(&self, py: Python<'_>) -> PyResult<String> {

@@ -133,10 +133,11 @@ impl MpRequest {
         self.core.state().phase
     }
 
-    /// The extension that the handler was chosen by (`| .ext`).
+    /// The extension that the handler was chosen by (`| .ext`), or nothing.
     #[getter]
-    fn extension<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyString>> {
-        self.core.state().extension.as_ref().map(|e| text::to_py(py, e))
+    fn extension<'py>(&self, py: Python<'py>) -> Bound<'py, PyString> {
+        let extension = self.core.state().extension.clone();
+        text::to_py(py, extension.as_deref().unwrap_or_default())
     }
 
     /// The interpreter's name.
