@@ -122,7 +122,10 @@ def main():
             with open(os.path.join(DIR, "eof-%d" % os.getpid()), "w"):
                 pass
             sys.exit(0)
-        kind = ("region", "gone", "stop")[data[0]]
+        kind = ("startup", "region", "gone", "stop")[data[0]]
+        if kind == "startup":
+            say("startup %s %s" % (os.environ.get("VIVARIUM_STARTUP"), data[2:].decode()))
+            continue
         sizes = []
         for fd in fds:
             sizes.append(str(os.fstat(fd).st_size))

@@ -49,6 +49,31 @@ fn a_child_of_another_httpd_is_refused() {
 }
 
 #[test]
+fn start_up_data_comes_before_everything_else() {
+    let mut s = one("").start();
+    let mut child = s.child(1);
+    let data = b"what to import".to_vec();
+    child.send(&ToSupervisor::Startup { pool: key("main"), data });
+    child.attach("main", 1);
+    s.log.expect(&["startup 1 what to import"]);
+    // It is of no effect for another pool.
+    let up = child.expect_up();
+    assert_eq!(up.region, 1);
+    child.attach("other", 2);
+    s.log.expect(&["default/other", "region"]);
+}
+
+#[test]
+fn start_up_data_is_bounded() {
+    let mut s = one("").start();
+    let child = s.child(1);
+    let data = vec![b'x'; vivarium_protocol::control::MAX_STARTUP + 1];
+    child.send(&ToSupervisor::Startup { pool: key("main"), data });
+    child.expect_closed();
+    s.log.expect(&["VIV0008", "start-up data"]);
+}
+
+#[test]
 fn a_parent_of_another_version_has_its_children_refused() {
     let mut s = one("").start_unconfigured();
     let mut config = s.config(1);

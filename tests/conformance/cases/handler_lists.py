@@ -141,7 +141,7 @@ GROUP = Group("handler-lists", (
         here = req.hlist
         here.next()
         return answer(req, [here.handler, here.directory, here.silent, here.is_location])
-    """),
+    """, expect=[None] * 4, defect="`req.hlist.next()` beyond the end of the list kills httpd's child"),
     Case("hlist-beyond", HLIST, """
         here = req.hlist
         here.next()
