@@ -222,14 +222,14 @@ GROUP = Group("connections", (
     """, server=HANDLED, drive=lambda talk: [
         talk.exchange(b""), [line.partition(": ")[2] for line in talk.log_lines("invalid return code", wait=1)],
     ]),
-    Case("connhandler-error", "3.exception", """
+    Case("connhandler-error", "3.exception, PythonDebug Off", """
         def connectionhandler(conn):
             conn.write(b"wrote")
             raise ValueError("in connhandler-error")
     """, server=HANDLED, drive=lambda talk: [
         talk.exchange(b""), [line.rpartition(": ")[2] for line in talk.log_lines("ValueError: in connhandler-error", wait=1)],
     ]),
-    Case("connhandler-server-return", "3.SERVER_RETURN", """
+    Case("connhandler-server-return", "3.SERVER_RETURN(code) / (code, status)", """
         def connectionhandler(conn):
             conn.write(b"wrote")
             raise apache.SERVER_RETURN(apache.OK)

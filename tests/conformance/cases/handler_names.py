@@ -101,7 +101,7 @@ GROUP = Group("handler-names", (
             def __init__(self, req):
                 req.write("made")
     """, bare=True, conf="SetHandler mod_python\nPythonHandler @module@::Page",
-         drive=lambda talk: talk.request().text[:40], expect='made<!DOCTYPE HTML PUBLIC "-//W3C//DTD HT'),
+         drive=lambda talk: talk.request().text[:13], expect="made<!DOCTYPE"),
     Case("name-callable-instance", "2.object with dots", """
         class Callable:
             def __call__(self, req):
@@ -202,11 +202,66 @@ GROUP = Group("handler-names", (
             return answer(req, [getattr(req, "access", "not run"), req.filename, req.handler])
     """, server="<Location /location-no-map>\nPythonAccessHandler @module@\nPythonPath \"['@dir@'] + sys.path\"\n"
                 "SetHandler mod_python\nPythonHandler @module@\nRequire all granted\n</Location>"),
+    Case("path-like-absolute", "2.path-like modules", """
+        def page(req):
+            req.write("by path")
+            return apache.OK
+    """, bare=True, conf="SetHandler mod_python\nPythonHandler @dir@/@module@.py::page", expect="by path",
+        differs="a file's path is a module's name, as with mod_python 3.3; 3.4 and later import names only"),
+    Case("path-like-relative", "2.path-like modules", """
+        def page(req):
+            req.write("by path")
+            return apache.OK
+    """, bare=True, conf="SetHandler mod_python\nPythonHandler ./@module@::page ~/@module@::page", expect="by pathby path",
+        differs="`./` and `~/` start at the section's directory, as with mod_python 3.3"),
     stacked("PythonHeaderParserHandler"),
     stacked("PythonAccessHandler"),
     stacked("PythonAuthenHandler", AUTH + "PythonAuthzHandler @module@::c"),
     stacked("PythonAuthzHandler", AUTH + "PythonAuthenHandler @module@"),
     stacked("PythonFixupHandler"),
+    Case("stack-trans", "2.stacking", NOTE + """
+        a = note("a", apache.OK)
+        b = note("b", apache.DECLINED)
+        def handler(req):
+            return answer(req, req.ran)
+    """, vhost="PythonPath \"['@dir@'] + sys.path\"\nPythonTransHandler @module@::b @module@::b", expect=["b", "b"]),
+    Case("stack-post-read", "2.stacking", NOTE + """
+        a = note("a", apache.OK)
+        b = note("b", apache.DECLINED)
+        def handler(req):
+            return answer(req, req.ran)
+    """, vhost="PythonPath \"['@dir@'] + sys.path\"\nPythonPostReadRequestHandler @module@::a @module@::b @module@::a",
+        expect=["a", "b", "a"]),
+    Case("stack-init", "2.stacking", NOTE + """
+        a = note("a", apache.OK)
+        b = note("b", apache.DECLINED)
+        def handler(req):
+            return answer(req, req.ran)
+    """, vhost="PythonPath \"['@dir@'] + sys.path\"\nPythonInitHandler @module@::a @module@::b @module@::a",
+        expect=["a", "b", "a"]),
+    Case("stack-trans-ok", "2.stacking", NOTE + """
+        a = note("a", apache.OK)
+        b = note("b", apache.DECLINED)
+        def trans(req):
+            req.filename = req.document_root() + req.uri
+            return note("t", apache.OK)(req)
+        def handler(req):
+            return answer(req, req.ran)
+    """, vhost="PythonPath \"['@dir@'] + sys.path\"\nPythonTransHandler @module@::b @module@::trans @module@::b",
+        expect=["b", "t"]),
+    Case("stack-cleanup", "2.stacking", """
+        def one(req):
+            apache.log_error(MARK + "one")
+            return apache.OK
+        def two(req):
+            apache.log_error(MARK + "two")
+            return apache.DECLINED
+        def three(req):
+            apache.log_error(MARK + "three")
+            return apache.OK
+        def handler(req):
+            return answer(req, "x")
+    """, conf="PythonCleanupHandler @module@::one @module@::two @module@::three", log=True, log_wait=2),
     Case("stack-handler", "2.stacking", NOTE + """
         def write(name, result):
             def handler(req):

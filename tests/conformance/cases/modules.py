@@ -236,7 +236,7 @@ GROUP = Group("modules", (
         return answer(req, "written")
     """, drive=lambda talk: [talk.ask(), len(talk.log_lines("to stderr", wait=1))], expect=[[200, "written"], 1]),
     Case("argv", "19.sys.argv", "return answer(req, sys.argv)", expect=["mod_python"],
-         differs="as in mod_python's later sources; Debian's leaves `sys.argv` empty"),
+         only_ours="mod_python's is empty in some interpreters"),
     Case("user-site", "19.user site directory off", """
         import site
         return answer(req, [bool(site.ENABLE_USER_SITE), sys.flags.no_user_site])

@@ -243,6 +243,21 @@ TYPES = Group("type-first", (
     """, bare=True, conf="PythonTypeHandler @module@", files={"page.txt": "x"}, drive=lambda talk: [
         talk.request(path=path).header("Content-Type") for path in ("page.txt", "page.txt?declined")],
         expect=["text/x-typed", "text/plain"]),
+    Case("stack-type", ("2.stacking", "1.PythonTypeHandler"), """
+        def decline(req):
+            req.ran = ["declined"]
+            return apache.DECLINED
+        def accept(req):
+            req.ran.append("accepted")
+            return apache.OK
+        def handler(req):
+            return answer(req, req.ran)
+    """, bare=True, conf="SetHandler mod_python\nPythonHandler @module@\nPythonTypeHandler @module@::decline "
+        "@module@::accept @module@::decline", path="page", expect=["declined", "accepted"]),
+    Case("server-header", "1.Other effects of loading", "return answer(req, 'x')", server="ServerTokens Full",
+         drive=lambda talk: [word.split("/")[0] for word in talk.request().header("Server").split()],
+         differs="the Server header names Vivarium, and does not tell which Python is in use"),
+    Case("type-handler-set", "1.Other effects of loading", "return answer(req, req.handler)", expect="mod_python"),
     Case("phase-type-handler", "1.PythonTypeHandler", """
         def typehandler(req):
             req.handler = "mod_python"

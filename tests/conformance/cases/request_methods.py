@@ -143,8 +143,9 @@ GROUP = Group("request-methods", (
         req.write(str(got))
         return apache.OK
     """, expect="aNone"),
-    Case("addhandler-exts", "6.get_addhandler_exts()", "return answer(req, req.get_addhandler_exts())",
-         conf="AddHandler mod_python .one .two"),
+    Case("addhandler-exts", "6.get_addhandler_exts()", """
+        return answer(req, [sorted(req.get_addhandler_exts().split()), req.get_addhandler_exts()[-1:]])
+    """, conf="AddHandler mod_python .one .two", expect=[["one", "two"], " "]),
     Case("addhandler-exts-none", "6.get_addhandler_exts()", "return answer(req, req.get_addhandler_exts())"),
     Case("basic-auth-pw", "6.get_basic_auth_pw()", """
         def authenhandler(req):

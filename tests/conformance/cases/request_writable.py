@@ -88,7 +88,7 @@ GROUP = Group("request-writable", (
         def handler(req):
             return answer(req, [req.before, req.handler])
     """, bare=True, conf="PythonFixupHandler @module@\nPythonHandler @module@",
-        expect=["httpd/unix-directory", "mod_python"]),
+        expect=[None, "mod_python"]),
     Case("rw-handler-none", "6.handler (None allowed)", """
         def fixuphandler(req):
             req.handler = None

@@ -60,8 +60,11 @@ GROUP = Group("servers", (
         return answer(req, [os.path.basename(server.defn_name or ""), server.defn_line_number > 0])
     """, vhost=VHOST),
     Case("server-error-fname", "9.error_fname, loglevel", """
-        return answer(req, [os.path.basename(req.server.error_fname), req.server.loglevel])
-    """),
+        return answer(req, [req.server.error_fname, apache.main_server.error_fname, req.server.loglevel])
+    """, expect=[None, "@prefix@/error.log", 6]),
+    Case("server-error-fname-vhost", "9.error_fname, loglevel", """
+        return answer(req, [req.server.error_fname, req.server.loglevel])
+    """, vhost="ErrorLog @scratch@/vhost.log\nLogLevel debug", expect=["@scratch@/vhost.log", 7]),
     Case("server-next", "9.next, my_generation, restart_time", """
         import time
         names, server = [], apache.main_server

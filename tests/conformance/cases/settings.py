@@ -9,10 +9,13 @@ SERVER_OPTIONS = """
 """
 
 
+DIRECTIVE_ROWS = dict.fromkeys(("PythonInputFilter", "PythonOutputFilter"), "PythonInputFilter / PythonOutputFilter")
+
+
 def in_htaccess(name, line, code, row=None, **more):
     """A case: a directive in a .htaccess file."""
     files = {".htaccess": line + "\n", **more.pop("files", {})}
-    return Case(f"ht-{name}", row or ("1.h: .htaccess", f"1.{line.split()[0]}"), code, conf="AllowOverride Options",
+    return Case(f"ht-{name}", row or ("1.h: .htaccess", f"1.{DIRECTIVE_ROWS.get(line.split()[0], line.split()[0])}"), code, conf="AllowOverride Options",
                 files=files, **more)
 
 

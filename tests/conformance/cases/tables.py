@@ -2,6 +2,14 @@
 
 from suite.case import Case, Group
 
+def head(talk):
+    """The status line, and whether the header that was smuggled in came through. (How long httpd says its page is
+    depends on how much of the answer had been written.)"""
+    data = talk.exchange(f"GET {talk.target('')} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode(),
+                         talk.server.port, half_close=False)
+    return [data.split(b"\r\n")[0], b"X-Two" in data]
+
+
 GROUP = Group("tables", (
     Case("table-get", "5.t[k]", """
         t = apache.table({"A": "1"})
@@ -124,7 +132,8 @@ GROUP = Group("tables", (
                 return [key.upper() for key in self]
         t = Mine({"a": "1"})
         return answer(req, [t.shout(), t["A"], isinstance(t, apache.table), hasattr(t, "pop")])
-    """, expect=[["A"], "1", True, False]),
+    """, expect=[["A"], "1", True, False],
+        differs="an object of a subclass is one; mod_python makes a plain table"),
     Case("table-make-table", "4.table([map or pairs]), make_table", """
         return answer(req, [str(type(apache.table())), str(type(apache.make_table())), len(apache.make_table())])
     """, expect=["<class 'mp_table'>", "<class 'mp_table'>", 0]),
@@ -192,5 +201,5 @@ GROUP = Group("tables", (
     Case("table-crlf", "5.Live tables", """
         req.headers_out["X-One"] = "a\\r\\nX-Two: b"
         return answer(req, "sent")
-    """, headers=("X-Two",), compare_body=False),
+    """, drive=head, expect=["HTTP/1.1 500 Internal Server Error", False]),
 ))

@@ -131,7 +131,8 @@ class Server(Httpd):
         self.environment["VIVARIUM_CONFIG"] = str(path)
 
     def graceful(self):
-        """A graceful restart; returns when the new generation serves."""
+        """A graceful restart; returns when the new generation is there. Old children may still answer what they had
+        accepted by then."""
         before = self.log_text().count("resuming normal operations")
         self.signal(signal.SIGUSR1)
         wait_until(
