@@ -238,12 +238,21 @@ fn one_value(a: &mut Args<'_>) -> Result<(), String> {
     Ok(())
 }
 
+/// A flag that is checked and has no effect; `get_config()` does not show it.
+fn ignored_flag(a: &mut Args<'_>) -> Result<(), String> {
+    on_or_off(a).map(|_| ())
+}
+
+fn on_or_off(a: &Args<'_>) -> Result<&'static [u8], String> {
+    match a.words.as_slice() {
+        [w] if w.eq_ignore_ascii_case(b"on") => Ok(b"1"),
+        [w] if w.eq_ignore_ascii_case(b"off") => Ok(b"0"),
+        _ => Err(format!("{} must be On or Off", a.name)),
+    }
+}
+
 fn flag(a: &mut Args<'_>) -> Result<(), String> {
-    let value: &[u8] = match a.words.as_slice() {
-        [w] if w.eq_ignore_ascii_case(b"on") => b"1",
-        [w] if w.eq_ignore_ascii_case(b"off") => b"0",
-        _ => return Err(format!("{} must be On or Off", a.name)),
-    };
+    let value = on_or_off(a)?;
     set(&mut a.dir.directives, a.name.as_bytes(), value);
     Ok(())
 }

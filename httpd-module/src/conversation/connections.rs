@@ -169,9 +169,9 @@ fn fetch(
     let Some(bb) = c.pool().and_then(|p| Brigade::new(p, c)) else { return Ok(Got::Failed) };
     let status = filter::fetch(c.input_filters(), bb, demand);
     let mut total = 0;
+    // The end of the connection may come together with its last bytes.
     let mut got = match status {
-        sys::APR_SUCCESS => None,
-        sys::APR_EOF => Some(Got::End(0)),
+        sys::APR_SUCCESS | sys::APR_EOF => None,
         _ => Some(Got::Failed),
     };
     while got.is_none() {

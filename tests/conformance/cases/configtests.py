@@ -37,13 +37,13 @@ GROUP = Group("configtests", (
            *(inside(line) for line in ("PythonTransHandler a", "PythonPostReadRequestHandler a", "PythonConnectionHandler a",
                                        "PythonImport a b", "PythonOptimize On")), ok=False),
     *check("connection", "1.PythonConnectionHandler", "PythonConnectionHandler a::b c", ok=True),
-    *check("flags", "1.Arg kinds", "\n".join(
+    *check("flags", "1.kinds of arguments", "\n".join(
         f"{flag} {'Off' if flag == 'PythonEnablePdb' else 'On'}\n{inside(f'{flag} off')}" for flag in FLAGS), ok=True),
     *check("enable-pdb", "1.PythonEnablePdb", "PythonEnablePdb On", ok=False,
            differs="a worker has no terminal, so `PythonEnablePdb On` is an error that names what to use instead"),
-    *check("flag-wrong", "1.Arg kinds", *(f"{flag} Maybe" for flag in FLAGS), "PythonOptimize Perhaps", ok=False),
-    *check("one-argument", "1.Arg kinds", "PythonInterpreter a\nPythonPath \"sys.path\"", ok=True),
-    *check("one-argument-wrong", "1.Arg kinds", "PythonInterpreter", "PythonInterpreter a b", "PythonPath", "PythonPath a b",
+    *check("flag-wrong", "1.kinds of arguments", *(f"{flag} Maybe" for flag in FLAGS), "PythonOptimize Perhaps", ok=False),
+    *check("one-argument", "1.kinds of arguments", "PythonInterpreter a\nPythonPath \"sys.path\"", ok=True),
+    *check("one-argument-wrong", "1.kinds of arguments", "PythonInterpreter", "PythonInterpreter a b", "PythonPath", "PythonPath a b",
            ok=False),
     *check("option", "1.PythonOption", "PythonOption a\nPythonOption a b\n" + inside("PythonOption a b"), ok=True),
     *check("option-wrong", "1.PythonOption", "PythonOption", "PythonOption a b c", ok=False),

@@ -44,11 +44,11 @@ def named(name, **more):
 
 
 GROUP = Group("connections", (
-    Case("conn-types", "7.ro", f"""
+    Case("conn-types", "7.read-only attributes", f"""
         conn = req.connection
         return answer(req, {{name: type(getattr(conn, name)).__name__ for name in {RO!r}}})
     """),
-    Case("conn-not-writable", "7.ro", f"""
+    Case("conn-not-writable", "7.read-only attributes", f"""
         def error(name):
             try:
                 setattr(req.connection, name, getattr(req.connection, name))

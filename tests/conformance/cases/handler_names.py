@@ -183,7 +183,7 @@ GROUP = Group("handler-names", (
     Case("path-wildcard", "2.search path", bare=True,
          server='<Directory "@htdocs@/path-wildcard/*/in">\nSetHandler mod_python\nPythonHandler path_wild_mod\n</Directory>',
          files={"some/in/path_wild_mod.py": SAYS.format("wild")}, path="some/in/x", expect="wild"),
-    Case("path-htaccess", ("2.search path", "1.h: .htaccess"), bare=True, conf="AllowOverride All",
+    Case("path-htaccess", ("2.search path", "1.in .htaccess"), bare=True, conf="AllowOverride All",
          files={"sub/.htaccess": "SetHandler mod_python\nPythonHandler path_ht_mod\n",
                 "sub/path_ht_mod.py": SAYS.format("htaccess")}, path="sub/deeper/x", expect="htaccess"),
     Case("path-location", ("2.search path", "2.Location"), """

@@ -254,10 +254,10 @@ TYPES = Group("type-first", (
             return answer(req, req.ran)
     """, bare=True, conf="SetHandler mod_python\nPythonHandler @module@\nPythonTypeHandler @module@::decline "
         "@module@::accept @module@::decline", path="page", expect=["declined", "accepted"]),
-    Case("server-header", "1.Other effects of loading", "return answer(req, 'x')", server="ServerTokens Full",
+    Case("server-header", "1.other effects of loading", "return answer(req, 'x')", server="ServerTokens Full",
          drive=lambda talk: [word.split("/")[0] for word in talk.request().header("Server").split()],
          differs="the Server header names Vivarium, and does not tell which Python is in use"),
-    Case("type-handler-set", "1.Other effects of loading", "return answer(req, req.handler)", expect="mod_python"),
+    Case("type-handler-set", "1.other effects of loading", "return answer(req, req.handler)", expect="mod_python"),
     Case("phase-type-handler", "1.PythonTypeHandler", """
         def typehandler(req):
             req.handler = "mod_python"

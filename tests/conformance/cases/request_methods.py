@@ -229,6 +229,17 @@ GROUP = Group("request-methods", (
         req.log_error(MARK + "errno", apache.APLOG_NOERRNO | apache.APLOG_ERR)
         return answer(req, [attempt(req.log_error, 1), attempt(req.log_error), attempt(req.log_error, "x", "y")])
     """, log=True, log_wait=5),
+    Case("log-error-at-once", "23.log calls are in the log when they return", """
+        req.log_error(MARK + "request")
+        apache.log_error(MARK + "server")
+        req.server.log_error(MARK + "server object")
+        req.connection.log_error(MARK + "connection")
+        sys.stderr.write(MARK + "stderr\\n")
+        sys.stderr.flush()
+        with open(apache.main_server.error_fname) as log:
+            text = log.read()
+        return answer(req, [MARK + word in text for word in ("request", "server", "server object", "connection", "stderr")])
+    """, expect=[True] * 5, only_ours="there Python may not read the log, as it runs as another user than the log's"),
     Case("log-error-text", "6.log_error(msg[, level])", r"""
         req.log_error(MARK + "percent %s %d")
         req.log_error(MARK + "latin gr\u00fc\u00df")
@@ -349,6 +360,11 @@ GROUP = Group("request-methods", (
             req.write("line %d\\n" % number, number % 2)
         return apache.OK
     """, expect="".join(f"line {n}\n" for n in range(3000))),
+    Case("write-flushed", "23.many flushed writes", """
+        for number in range(20000):
+            req.write("x" * 10)
+        return apache.OK
+    """, expect="x" * 200000),
     Case("write-head", "6.write(s[, flush=1])", """
         req.content_type = "text/plain"
         req.write("not seen")
@@ -360,7 +376,8 @@ GROUP = Group("request-methods", (
                             env["PATH_INFO"], env["SCRIPT_NAME"], env["wsgi.url_scheme"], env["wsgi.version"],
                             env["QUERY_STRING"]])
     """, path="x?a=b", conf="PythonOption mod_python.wsgi.base_uri /build-wsgi-env"),
-    Case("wsgi-start-response", "6.build_wsgi_env(), wsgi_start_response(status, headers[, exc])", """
+    Case("wsgi-start-response", ("6.build_wsgi_env(), wsgi_start_response(status, headers[, exc])",
+                                 "21.wsgi_start_response"), """
         write = req.wsgi_start_response("202 Accepted", [("X-One", "1"), ("Content-Type", "text/x-own")])
         write(b"body")
         return apache.OK

@@ -16,7 +16,7 @@ def value(name, row=None, **more):
 
 
 GROUP = Group("request-readonly", (
-    Case("ro-not-writable", "6.ro", f"""
+    Case("ro-not-writable", "6.read-only attributes", f"""
         def error(name, value):
             try:
                 setattr(req, name, value)
@@ -26,7 +26,7 @@ GROUP = Group("request-readonly", (
         names = {RO!r}
         return answer(req, {{name: error(name, getattr(req, name)) for name in names}})
     """, expect={name: "AttributeError" for name in RO}),
-    Case("ro-not-deletable", "6.ro", f"""
+    Case("ro-not-deletable", "6.read-only attributes", f"""
         def drop(name):
             try:
                 delattr(req, name)
@@ -35,7 +35,7 @@ GROUP = Group("request-readonly", (
             return "no error"
         return answer(req, {{name: drop(name) for name in {RO!r}}})
     """),
-    Case("ro-types", "6.ro", f"""
+    Case("ro-types", "6.read-only attributes", f"""
         return answer(req, {{name: type(getattr(req, name)).__name__ for name in {RO!r}}})
     """),
     Case("ro-type-names", "23.type names", """

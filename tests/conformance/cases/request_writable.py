@@ -6,7 +6,7 @@ STRINGS = "content_type handler args uri filename canonical_filename path_info u
 NUMBERS = "status no_cache no_local_copy used_path_info proxyreq assbackwards chunked".split()
 
 GROUP = Group("request-writable", (
-    Case("rw-strings", "6.rw", f"""
+    Case("rw-strings", "6.writable attributes", f"""
         before = {{name: getattr(req, name) for name in {STRINGS!r}}}
         seen = {{name: [assigned(req, name, "text"), assigned(req, name, b"bytes"), assigned(req, name, 5),
                         assigned(req, name, "\\u20ac"), getattr(req, name)] for name in {STRINGS!r}}}
@@ -14,21 +14,21 @@ GROUP = Group("request-writable", (
             setattr(req, name, before[name] or "text/plain")
         return answer(req, [before, seen])
     """, path="name/more?a=b"),
-    Case("rw-none", "6.rw", f"""
+    Case("rw-none", "6.writable attributes", f"""
         seen = {{name: assigned(req, name, None) for name in {STRINGS!r} + ["status_line"]}}
         req.handler = "mod_python"
         return answer(req, seen)
     """),
-    Case("rw-latin", "6.rw", f"""
+    Case("rw-latin", "6.writable attributes", f"""
         seen = {{name: assigned(req, name, "gr\\u00fc\\u00df") for name in ("user",)}}
         return answer(req, seen)
     """, expect={"user": "gr\u00fc\u00df"}),
-    Case("rw-latin-others", "6.rw", f"""
+    Case("rw-latin-others", "6.writable attributes", f"""
         seen = {{name: assigned(req, name, "gr\\u00fc\\u00df") for name in ("path_info", "args", "ap_auth_type")}}
         return answer(req, seen)
     """, expect=dict.fromkeys(("path_info", "args", "ap_auth_type"), "gr\u00fc\u00df"),
         differs="Latin-1 text in any attribute can be read back; mod_python raises UnicodeDecodeError"),
-    Case("rw-numbers", "6.rw", f"""
+    Case("rw-numbers", "6.writable attributes", f"""
         before = {{name: getattr(req, name) for name in {NUMBERS!r}}}
         seen = {{name: [assigned(req, name, 1), assigned(req, name, "1"), assigned(req, name, None),
                         assigned(req, name, True)] for name in {NUMBERS!r} if name not in ("status", "assbackwards")}}
@@ -36,7 +36,7 @@ GROUP = Group("request-writable", (
         req.status, req.chunked = 200, 0
         return answer(req, [before, seen])
     """),
-    Case("rw-delete", "6.rw", f"""
+    Case("rw-delete", "6.writable attributes", f"""
         def drop(name):
             try:
                 delattr(req, name)

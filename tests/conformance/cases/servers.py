@@ -30,15 +30,15 @@ def value(name, code=None, **more):
 
 
 GROUP = Group("servers", (
-    Case("server-all", "9.ro", f"""
+    Case("server-all", "9.read-only attributes", f"""
         names = [n for n in {RO!r} if n not in ("defn_line_number", "error_fname")]
         return answer(req, {{name: getattr(req.server, name) for name in names}})
     """),
-    Case("server-types", "9.ro", f"""
+    Case("server-types", "9.read-only attributes", f"""
         names = {RO!r} + ["next", "my_generation", "restart_time"]
         return answer(req, {{name: type(getattr(req.server, name)).__name__ for name in names}})
     """),
-    Case("server-not-writable", "9.ro", f"""
+    Case("server-not-writable", "9.read-only attributes", f"""
         def error(name):
             try:
                 setattr(req.server, name, getattr(req.server, name))
@@ -47,11 +47,11 @@ GROUP = Group("servers", (
             return "no error"
         return answer(req, {{name: error(name) for name in {RO!r} + ["next", "my_generation", "restart_time"]}})
     """),
-    Case("server-vhost", "9.ro", f"""
+    Case("server-vhost", "9.read-only attributes", f"""
         names = [n for n in {RO!r} if n not in ("defn_line_number", "defn_name", "error_fname")]
         return answer(req, {{name: getattr(req.server, name) for name in names}})
     """, vhost=VHOST),
-    Case("server-vhost-main", "9.ro", """
+    Case("server-vhost-main", "9.read-only attributes", """
         return answer(req, [apache.main_server.server_hostname, apache.main_server.is_virtual,
                             req.server.is_virtual, req.connection.base_server.server_hostname])
     """, vhost=VHOST),
@@ -111,7 +111,7 @@ GROUP = Group("servers", (
         return answer(req, [req.server is req.server, str(type(req.server)), req.server.server_hostname ==
                             req.connection.base_server.server_hostname])
     """),
-    Case("server-main", "4.interpreter, main_server", """
+    Case("server-main", "4.interpreter, main_server, versions", """
         return answer(req, [apache.interpreter, str(type(apache.main_server)), apache.main_server.server_hostname,
                             apache.interpreter == req.interpreter])
     """),

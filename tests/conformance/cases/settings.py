@@ -15,7 +15,7 @@ DIRECTIVE_ROWS = dict.fromkeys(("PythonInputFilter", "PythonOutputFilter"), "Pyt
 def in_htaccess(name, line, code, row=None, **more):
     """A case: a directive in a .htaccess file."""
     files = {".htaccess": line + "\n", **more.pop("files", {})}
-    return Case(f"ht-{name}", row or ("1.h: .htaccess", f"1.{DIRECTIVE_ROWS.get(line.split()[0], line.split()[0])}"), code, conf="AllowOverride Options",
+    return Case(f"ht-{name}", row or ("1.in .htaccess", f"1.{DIRECTIVE_ROWS.get(line.split()[0], line.split()[0])}"), code, conf="AllowOverride Options",
                 files=files, **more)
 
 
@@ -212,7 +212,7 @@ GROUP = Group("settings", (
     in_htaccess("per-directory", "PythonInterpPerDirectory On", "return answer(req, req.interpreter)"),
     in_htaccess("per-directive", "PythonInterpPerDirective On", "return answer(req, req.interpreter)"),
     Case(
-        "ht-not-allowed", "1.h: .htaccess", "return answer(req, req.get_options().get('k'))", conf="AllowOverride None",
+        "ht-not-allowed", "1.in .htaccess", "return answer(req, req.get_options().get('k'))", conf="AllowOverride None",
         files={".htaccess": "PythonOption k v\n"}, expect=None),
     *(in_htaccess(f"refused-{line.split()[0].lower()}", line, "return answer(req, 'x')", status=500) for line in (
         "PythonOutputFilter a b", "PythonInputFilter a b", "PythonConnectionHandler a", "PythonPostReadRequestHandler a",

@@ -59,20 +59,20 @@ GROUP = Group("tables", (
         t = apache.table({"a": "1"})
         return answer(req, [attempt(lambda: 1 in t), attempt(lambda: None in t)])
     """),
-    Case("table-setdefault-there", "5.setdefault(k[, \"\"]), popitem(), clear(), copy()", """
+    Case("table-setdefault-there", '5.setdefault(k[, ""]), popitem(), clear(), copy()', """
         t = apache.table({"a": "1"})
         return answer(req, [t.setdefault("A"), t.setdefault("a", "2"), t.items()])
     """, expect=["1", "1", [["a", "1"]]]),
-    Case("table-setdefault-missing", "5.setdefault(k[, \"\"]), popitem(), clear(), copy()", """
+    Case("table-setdefault-missing", ('5.setdefault(k[, ""]), popitem(), clear(), copy()', "21.table.setdefault"), """
         t = apache.table({"a": "1"})
         return answer(req, [t.setdefault("b", "2"), t.setdefault("c"), t["b"], t["c"]])
     """, expect=["2", "", "2", ""], defect="`setdefault` of a missing key kills httpd's child (SIGSEGV)"),
-    Case("table-popitem", "5.setdefault(k[, \"\"]), popitem(), clear(), copy()", """
+    Case("table-popitem", '5.setdefault(k[, ""]), popitem(), clear(), copy()', """
         t = apache.table([("first", "1"), ("second", "2"), ("third", "3")])
         return answer(req, [t.popitem(), t.items(), t.popitem(), t.popitem(), attempt(t.popitem)])
     """, expect=[["first", "1"], [["second", "2"], ["third", "3"]], ["second", "2"], ["third", "3"], "KeyError"],
         differs="the pair that is given is the one removed; mod_python gives the first and removes the last"),
-    Case("table-clear-copy", "5.setdefault(k[, \"\"]), popitem(), clear(), copy()", """
+    Case("table-clear-copy", '5.setdefault(k[, ""]), popitem(), clear(), copy()', """
         t = apache.table([("a", "1"), ("A", "2")])
         u = t.copy()
         u["b"] = "3"
@@ -91,14 +91,14 @@ GROUP = Group("tables", (
         t.update(other)
         return answer(req, sorted(t.items()))
     """, expect=[["a", "1"], ["b", "2"]]),
-    Case("table-lists", "5.keys, values, items -> lists; iterkeys/itervalues/iteritems; iter(t) = keys", """
+    Case("table-lists", "5.keys, values, items and their iterators", """
         t = apache.table([("a", "1"), ("B", "2")])
         t.add("A", "3")
         return answer(req, [t.keys(), t.values(), t.items(), type(t.keys()).__name__, type(t.items()[0]).__name__,
                             list(t), [k for k in t]])
     """, expect=[["a", "B", "A"], ["1", "2", "3"], [["a", "1"], ["B", "2"], ["A", "3"]], "list", "tuple",
                  ["a", "B", "A"], ["a", "B", "A"]]),
-    Case("table-iterators", "5.keys, values, items -> lists; iterkeys/itervalues/iteritems; iter(t) = keys", """
+    Case("table-iterators", "5.keys, values, items and their iterators", """
         t = apache.table([("a", "1"), ("B", "2")])
         return answer(req, [list(t.iterkeys()), list(t.itervalues()), list(t.iteritems()), hasattr(t.iterkeys(), "__next__")])
     """, expect=[["a", "B"], ["1", "2"], [["a", "1"], ["B", "2"]], True]),
@@ -143,7 +143,7 @@ GROUP = Group("tables", (
     Case("table-hash", "5.==, !=", """
         return answer(req, attempt(hash, apache.table()) == "TypeError")
     """),
-    Case("table-live-headers-out", "5.Live tables", """
+    Case("table-live-headers-out", "5.live tables", """
         req.headers_out["X-One"] = "1"
         req.headers_out["x-one"] = "2"
         req.headers_out.add("X-Two", "a"); req.headers_out.add("X-Two", "b")
@@ -151,12 +151,12 @@ GROUP = Group("tables", (
         del req.headers_out["X-GONE"]
         return answer(req, sorted(req.headers_out.keys()))
     """, headers=("X-One", "X-Two", "X-Gone"), expect_headers={"X-One": ["2"], "X-Two": ["a", "b"], "X-Gone": []}),
-    Case("table-live-kept", "5.Live tables", """
+    Case("table-live-kept", "5.live tables", """
         first = req.headers_out
         first["X-One"] = "1"
         return answer(req, [req.headers_out["X-One"], req.headers_out == first, str(type(first))])
     """, headers=("X-One",), expect=["1", True, "<class 'mp_table'>"]),
-    Case("table-live-all", "5.Live tables", """
+    Case("table-live-all", "5.live tables", """
         tables = {
             "headers_in": req.headers_in, "headers_out": req.headers_out, "err_headers_out": req.err_headers_out,
             "subprocess_env": req.subprocess_env, "notes": req.notes, "get_config": req.get_config(),
@@ -165,7 +165,7 @@ GROUP = Group("tables", (
         }
         return answer(req, {name: str(type(table)) for name, table in tables.items()})
     """),
-    Case("table-live-written", "5.Live tables", """
+    Case("table-live-written", "5.live tables", """
         seen = []
         for table in (req.headers_in, req.headers_out, req.err_headers_out, req.subprocess_env, req.notes,
                       req.get_options(), req.connection.notes):
@@ -175,7 +175,7 @@ GROUP = Group("tables", (
                  req.connection.notes]
         return answer(req, [seen, [table.get("X-New") for table in again]])
     """, expect=[["v"] * 7, ["v"] * 6]),
-    Case("table-live-phases", "5.Live tables", """
+    Case("table-live-phases", "5.live tables", """
         def fixuphandler(req):
             req.notes["one"] = "1"
             req.notes.add("two", "a"); req.notes.add("two", "b")
@@ -198,7 +198,7 @@ GROUP = Group("tables", (
         return answer(req, [len(value), value[:2], value in dict(req.headers_in.items()).values()])
     """, send=(("X-Latin", "gr\u00fc\u00df"),), expect=[4, "gr", True],
         defect="a request header that is not UTF-8 kills httpd's child, or raises SystemError"),
-    Case("table-crlf", "5.Live tables", """
+    Case("table-crlf", "5.live tables", """
         req.headers_out["X-One"] = "a\\r\\nX-Two: b"
         return answer(req, "sent")
     """, drive=head, expect=["HTTP/1.1 500 Internal Server Error", False]),
