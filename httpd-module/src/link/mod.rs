@@ -162,11 +162,8 @@ impl Link {
         let (socket, instance, generation) = crate::daemon::connect(ANSWER_LIMIT).map_err(no)?;
         let hello = ToSupervisor::Hello { version: PROTOCOL_VERSION, instance, generation };
         seqpacket::send(&socket, &hello, &[], false).map_err(|e| no(e.to_string()))?;
-        let mut fds = [PollFd::new(&socket, PollFlags::IN)];
-        let limit = rustix::event::Timespec { tv_sec: ANSWER_LIMIT.as_secs() as i64, tv_nsec: 0 };
-        match poll(&mut fds, Some(&limit)) {
-            Ok(n) if n > 0 => {}
-            _ => return Err(no("it does not answer".into())),
+        if !readable_within(&socket, ANSWER_LIMIT) {
+            return Err(no("it does not answer".into()));
         }
         match seqpacket::recv::<ToChild>(&socket, true) {
             Ok((ToChild::Welcome { version }, _)) if version == PROTOCOL_VERSION => {}
@@ -218,6 +215,26 @@ impl Link {
                 Level::Info,
                 &format!("{}: the supervisor has closed the connection", codes::SOCKET),
             );
+        }
+    }
+}
+
+/// Waits until there is something to read, at most `limit`. A signal does not end the wait: under prefork it is the main
+/// thread that waits here, and httpd's own signals (a graceful restart, say) go to it.
+fn readable_within(socket: &OwnedFd, limit: Duration) -> bool {
+    let until = Instant::now() + limit;
+    loop {
+        let left = until.saturating_duration_since(Instant::now());
+        let left = rustix::event::Timespec {
+            tv_sec: left.as_secs() as i64,
+            tv_nsec: left.subsec_nanos().into(),
+        };
+        let mut fds = [PollFd::new(socket, PollFlags::IN)];
+        match poll(&mut fds, Some(&left)) {
+            Ok(0) => return false,
+            Ok(_) => return true,
+            Err(rustix::io::Errno::INTR) => {}
+            Err(_) => return false,
         }
     }
 }

@@ -8,3 +8,5 @@ __all__ = ["apache", "version"]
 
 #: The release of mod_python whose interface this package follows.
 mp_version: str = "3.5.0"
+
+from mod_python import version as version  # noqa: E402 (it takes the number from here)

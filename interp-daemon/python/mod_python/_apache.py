@@ -93,8 +93,16 @@ def log_error(message: Optional[str], level: int = APLOG_ERR, server: Any = None
         raise ValueError("embedded null character")
     if level == APLOG_EMERG:
         level = APLOG_ERR
-    log = _extension("log") if server is None else server.log_error
+    log = _extension("log") if server is None else _server(server, 3).log_error
     log(message, min(level, APLOG_DEBUG))
+
+
+def _server(value: Any, place: int) -> Any:
+    """The argument at that place, which must be a server object."""
+    kind = getattr(_vivarium, "mp_server", None)
+    if kind is not None and not isinstance(value, kind):
+        raise TypeError(f"argument {place} must be mp_server, not {type(value).__name__}")
+    return value
 
 
 def config_tree() -> List[Any]:
@@ -141,20 +149,26 @@ def register_cleanup(
 
 # --- locks that span the workers of a tenant -------------------------------------------------------------------------
 
+def _lock_server(value: Any) -> Any:
+    try:
+        return _server(value, 1)
+    except TypeError:
+        raise TypeError("First argument must be a server object") from None
+
 
 def _global_lock(server: Any, key: Any, index: int = -1) -> None:
     """Takes the lock of ``key`` (or number ``index``), waiting for it."""
-    _locks.lock(server, key, whole(index))
+    _locks.lock(_lock_server(server), key, whole(index))
 
 
 def _global_trylock(server: Any, key: Any, index: int = -1) -> bool:
     """Takes the lock if it is free; says whether it did."""
-    return _locks.trylock(server, key, whole(index))
+    return _locks.trylock(_lock_server(server), key, whole(index))
 
 
 def _global_unlock(server: Any, key: Any, index: int = -1) -> None:
     """Gives the lock back."""
-    _locks.unlock(server, key, whole(index))
+    _locks.unlock(_lock_server(server), key, whole(index))
 
 
 # --- query strings ---------------------------------------------------------------------------------------------------

@@ -141,8 +141,6 @@ os.register_at_fork(after_in_child=_start_anew)
 
 def _place(server: Any, key: Any, index: int) -> _Place:
     """The file and the number of the lock that is meant."""
-    if not hasattr(server, "get_options"):
-        raise TypeError("First argument must be a server object")
     options = server.get_options()
     directory = options.get("mod_python.mutex_directory") or tempfile.gettempdir()
     given = options.get("mod_python.mutex_locks") or COUNT

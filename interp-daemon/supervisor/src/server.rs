@@ -363,7 +363,12 @@ impl Server {
     pub(crate) fn tell_child(&mut self, id: u64, message: &ToChild, fds: &[&Rc<OwnedFd>]) {
         let Some(child) = self.children.get_mut(&id) else { return };
         if let Err(e) = child.conn.send(&self.poller, message, fds) {
-            self.doomed.push((id, e.to_string()));
+            // A child that ends while it is written to is no news: its pools hear of it by the connection's end.
+            let why = match e {
+                crate::conn::SendError::Gone(_) => String::new(),
+                full => full.to_string(),
+            };
+            self.doomed.push((id, why));
         }
     }
 
@@ -374,7 +379,7 @@ impl Server {
 
     fn drop_doomed(&mut self) {
         while let Some((id, why)) = self.doomed.pop() {
-            self.drop_child(id, Some(&why));
+            self.drop_child(id, Some(why.as_str()).filter(|why| !why.is_empty()));
         }
     }
 }

@@ -95,6 +95,17 @@ def test_connection_input(real):
         b'abc', b'def\n', b'ghijk\n', b'la', b'st line', ended, ended, ended, ended, ended, ended]
 
 
+def test_last_line_of_a_connection(real):
+    report = real.run('phases::echo', tree=109, phase='Connection', input='one\r\ntwo\nthree')
+    assert report['req']['out'] == '<one\r\n><two\n><three>Connection read error'
+
+
+def test_failure_while_a_connection_is_read(real):
+    report = real.run('phases::echo', tree=130, phase='Connection', input='', fail={
+        'ConnectionReadLine': ['Io', 'it broke']})
+    assert report['req']['out'] == 'it broke'
+
+
 def test_long_line_of_a_connection(real):
     report = real.run('phases', tree=108, phase='Connection', input='x' * 200_000 + '\nabc')
     said = ast.literal_eval(report['req']['out'])

@@ -3,8 +3,8 @@
 from suite.case import Case, Group
 
 RO = (
-    "base_server local_addr client_addr client_ip remote_addr remote_ip remote_host remote_logname aborted double_reverse "
-    "keepalives local_ip local_host id notes"
+    "base_server local_addr client_addr client_ip remote_addr remote_ip remote_host remote_logname aborted "
+    "double_reverse keepalives local_ip local_host id notes"
 ).split()
 
 # A virtual host on an address of its own, whose connections Python answers.
@@ -66,7 +66,8 @@ GROUP = Group("connections", (
     """),
     Case("conn-addresses", "7.local_addr, client_addr, client_ip, local_ip, local_host", """
         conn = req.connection
-        return answer(req, [conn.local_addr, conn.client_addr[0], conn.client_addr[1] > 0, conn.client_ip, conn.local_ip,
+        return answer(req, [conn.local_addr, conn.client_addr[0], conn.client_addr[1] > 0, conn.client_ip,
+                            conn.local_ip,
                             conn.local_host])
     """),
     Case("conn-deprecated", "7.remote_addr/remote_ip (deprecated)", """
@@ -92,7 +93,8 @@ GROUP = Group("connections", (
         return answer(req, seen)
     """, drive=lambda talk: (lambda r: [talk.body_of(r), r.header("Connection")])(
         talk.request(connection=talk.connect()))),
-    Case("conn-keepalives", "7.keepalives, id", "return answer(req, [req.connection.keepalives, bool(req.connection.keepalive)])",
+    Case("conn-keepalives", "7.keepalives, id",
+         "return answer(req, [req.connection.keepalives, bool(req.connection.keepalive)])",
          drive=keepalive),
     Case("conn-id", "7.keepalives, id", "return answer(req, [type(req.connection.id).__name__])", expect=["int"]),
     Case("conn-notes", "7.notes", """
@@ -176,14 +178,16 @@ GROUP = Group("connections", (
     """, server=HANDLED, drive=spoken(b"one\r\ntwo\r\n"), expect="one\r\ntwo\r\n"),
     Case("connhandler-write", "7.read([n]), readline([n]), write(s)", """
         def connectionhandler(conn):
-            seen = [attempt(conn.write, "text"), attempt(conn.write, 5), attempt(conn.write, b""), attempt(conn.read, "x"),
+            seen = [attempt(conn.write, "text"), attempt(conn.write, 5), attempt(conn.write, b""), attempt(conn.read,
+                "x"),
                     attempt(conn.readline, "x")]
             conn.write(json.dumps(seen).encode())
             return apache.OK
     """, server=HANDLED, drive=spoken(b"")),
     Case("connhandler-attributes", "7.hlist (connection handlers only)", """
         def connectionhandler(conn):
-            seen = [str(type(conn)), conn.local_addr[0], conn.client_ip, conn.keepalives, conn.base_server.server_hostname,
+            seen = [str(type(conn)), conn.local_addr[0], conn.client_ip, conn.keepalives,
+                conn.base_server.server_hostname,
                     conn.hlist.handler, bool(conn.hlist.silent), conn.hlist.directory, str(type(conn.notes)),
                     bool(conn.aborted)]
             conn.write(json.dumps(seen).encode())
@@ -214,7 +218,8 @@ GROUP = Group("connections", (
             def talk(self, conn):
                 conn.write(b"same" if conn is self.conn else b"other")
                 return apache.OK
-    """, server=OWN.format(directives="PythonConnectionHandler @module@::Talker.talk"), drive=spoken(b""), expect="same"),
+    """, server=OWN.format(directives="PythonConnectionHandler @module@::Talker.talk"), drive=spoken(b""),
+        expect="same"),
     Case("connhandler-none", ("3.connection handler not int", "1.PythonConnectionHandler"), """
         def connectionhandler(conn):
             conn.write(b"wrote")
@@ -227,7 +232,8 @@ GROUP = Group("connections", (
             conn.write(b"wrote")
             raise ValueError("in connhandler-error")
     """, server=HANDLED, drive=lambda talk: [
-        talk.exchange(b""), [line.rpartition(": ")[2] for line in talk.log_lines("ValueError: in connhandler-error", wait=1)],
+        talk.exchange(b""), [line.rpartition(": ")[2] for line in talk.log_lines("ValueError: in connhandler-error",
+        wait=1)],
     ]),
     Case("connhandler-server-return", "3.SERVER_RETURN(code) / (code, status)", """
         def connectionhandler(conn):

@@ -56,10 +56,12 @@ GROUP = Group("constants", (
     family("magic", "CGI_MAGIC", "INCLUDES_MAGIC", "DIR_MAGIC"),
     family("REQUEST", "REQUEST_"),
     family("CONN", "AP_CONN_"),
-    family("APR-types", "APR_NOFILE", "APR_REG", "APR_DIR", "APR_CHR", "APR_BLK", "APR_PIPE", "APR_LNK", "APR_SOCK", "APR_UNK"),
+    family("APR-types", "APR_NOFILE", "APR_REG", "APR_DIR", "APR_CHR", "APR_BLK", "APR_PIPE", "APR_LNK", "APR_SOCK",
+        "APR_UNK"),
     family("APR-FINFO", "APR_FINFO_"),
     Case("const-others", "4.constants: others", """
-        known = ("HTTP_", "REQ_", "APLOG_", "REMOTE_", "FINFO_", "URI_", "PROXYREQ_", "M_", "AP_REQ_", "AP_MPMQ_", "CGI_",
+        known = ("HTTP_", "REQ_", "APLOG_", "REMOTE_", "FINFO_", "URI_", "PROXYREQ_", "M_", "AP_REQ_", "AP_MPMQ_",
+            "CGI_",
                  "INCLUDES_", "DIR_", "REQUEST_", "AP_CONN_", "APR_", "MODULE_MAGIC")
         return answer(req, sorted(n for n in dir(apache) if n.isupper() and not n.startswith(("_", *known))))
     """),

@@ -58,7 +58,8 @@ GROUP = Group("finfos", (
     Case("finfo-index", "10.indexable", page("apache.APR_FINFO_NORM", """
         names = [n for n in dir(apache) if n.startswith("FINFO_") and n != "FINFO_FILETYPE"]
         return answer(req, {name: info[getattr(apache, name)] == getattr(info, name[6:].lower().replace("mode",
-                            "protection").replace("dev", "device").replace("uid", "user").replace("gid", "group"), "none")
+                            "protection").replace("dev", "device").replace("uid", "user").replace("gid", "group"),
+                                "none")
                             for name in names})
     """)),
     Case("finfo-index-constants", "10.indexable", """

@@ -96,7 +96,8 @@ GROUP = Group("handler-lists", (
             return answer(req, req.user)
     """, conf=AUTH + "PythonAccessHandler @module@", expect="added"),
     Case("add-wrong", ADD, """
-        return answer(req, [attempt(req.add_handler, "PythonNoHandler", "x"), attempt(req.add_handler, "PythonHandler", len),
+        return answer(req, [attempt(req.add_handler, "PythonNoHandler", "x"), attempt(req.add_handler, "PythonHandler",
+                            len),
                             attempt(req.add_handler, "PythonHandler"), attempt(req.add_handler, 5, "x"),
                             attempt(req.add_handler, "PythonCleanupHandler", "x")])
     """),

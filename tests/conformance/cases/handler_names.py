@@ -33,7 +33,8 @@ def stacked(phase, extra=""):
             return answer(req, getattr(req, "ran", None))
     """
     return Case(
-        f"stack-{name}", "2.stacking", code, conf=extra, server=sections.replace("@dir@", "@htdocs@/" + f"stack-{name}"),
+        f"stack-{name}", "2.stacking", code, conf=extra, server=sections.replace("@dir@",
+        "@htdocs@/" + f"stack-{name}"),
         files={f"{order}/file.txt": "x" for order in orders},
         drive=lambda talk: {order: talk.ask(f"{order}/file.txt") for order in orders},
     )
@@ -126,7 +127,8 @@ GROUP = Group("handler-names", (
     Case("name-missing-object", "2.one handler", "return answer(req, 'x')", status=500, bare=True,
          conf="SetHandler mod_python\nPythonHandler @module@::missing"),
     Case("name-missing-module", "2.one handler", bare=True, drive=lambda talk: [
-        talk.request().status, [line.rpartition(": ")[2] for line in talk.log_lines("No module named 'no_such_at_all'", wait=1)]],
+        talk.request().status, [line.rpartition(": ")[2] for line in talk.log_lines("No module named 'no_such_at_all'",
+        wait=1)]],
         conf="SetHandler mod_python\nPythonHandler no_such_at_all"),
     Case("name-ext", "2.| .ext", """
         def plain(req):
@@ -138,7 +140,8 @@ GROUP = Group("handler-names", (
         def both(req):
             req.write("both")
             return apache.OK
-    """, bare=True, conf="SetHandler mod_python\nPythonHandler @module@::plain\nPythonHandler @module@::page | .page .other\n"
+    """, bare=True,
+        conf="SetHandler mod_python\nPythonHandler @module@::plain\nPythonHandler @module@::page | .page .other\n"
                          "PythonHandler @module@::both | .one.two",
         drive=lambda talk: [talk.ask(name)[1] for name in (
             "x", "x.page", "x.other", "x.html", "x.one.two", "x.two", "x.one", "x.page/info", ".page")]),
@@ -152,7 +155,8 @@ GROUP = Group("handler-names", (
     """, bare=True, conf="SetHandler mod_python\nPythonHandler @module@::one | .x\nPythonHandler @module@::two | .x .y",
         drive=lambda talk: [talk.ask(name)[1] for name in ("f.x", "f.y")], expect=["one two ", "two "]),
     Case("name-ext-none-matches", "2.| .ext", "return answer(req, 'x')", bare=True,
-         conf="SetHandler mod_python\nPythonHandler @module@ | .x", drive=lambda talk: talk.request(path="file.y").status),
+         conf="SetHandler mod_python\nPythonHandler @module@ | .x",
+         drive=lambda talk: talk.request(path="file.y").status),
     Case("name-ext-location", "2.| .ext", """
         def plain(req):
             req.write("plain")
@@ -181,7 +185,8 @@ GROUP = Group("handler-names", (
          files={"v12/path_match_mod.py": SAYS.format("matched"), "v12/deeper/none": ""}, path="v12/deeper/x",
          expect="matched"),
     Case("path-wildcard", "2.search path", bare=True,
-         server='<Directory "@htdocs@/path-wildcard/*/in">\nSetHandler mod_python\nPythonHandler path_wild_mod\n</Directory>',
+         server='<Directory "@htdocs@/path-wildcard/*/in">\nSetHandler mod_python\n'
+                'PythonHandler path_wild_mod\n</Directory>',
          files={"some/in/path_wild_mod.py": SAYS.format("wild")}, path="some/in/x", expect="wild"),
     Case("path-htaccess", ("2.search path", "1.in .htaccess"), bare=True, conf="AllowOverride All",
          files={"sub/.htaccess": "SetHandler mod_python\nPythonHandler path_ht_mod\n",
@@ -212,7 +217,8 @@ GROUP = Group("handler-names", (
         def page(req):
             req.write("by path")
             return apache.OK
-    """, bare=True, conf="SetHandler mod_python\nPythonHandler ./@module@::page ~/@module@::page", expect="by pathby path",
+    """, bare=True, conf="SetHandler mod_python\nPythonHandler ./@module@::page ~/@module@::page",
+        expect="by pathby path",
         differs="`./` and `~/` start at the section's directory, as with mod_python 3.3"),
     stacked("PythonHeaderParserHandler"),
     stacked("PythonAccessHandler"),

@@ -167,8 +167,8 @@ GROUP = Group("modules", (
     """),
     Case("apache-callables", "4.resolve_object, module_mtime, init, CallBack", """
         names = ("CGIStdin CGIStdout CallBack NullIO build_cgi_env config_tree exists_config_define import_module init "
-                 "log_error make_table module_mtime mpm_query register_cleanup resolve_object restore_nocgi server_root "
-                 "setup_cgi stat table").split()
+                 "log_error make_table module_mtime mpm_query register_cleanup resolve_object restore_nocgi "
+                 "server_root setup_cgi stat table").split()
         return answer(req, [name for name in names if not callable(getattr(apache, name, None))])
     """, expect=[]),
     Case("apache-allow-methods", "4.allow_methods(*M_x)", """
@@ -187,8 +187,8 @@ GROUP = Group("modules", (
     """),
     Case("underscore-apache", "4._apache", """
         import _apache
-        names = ("log_error parse_qs parse_qsl config_tree server_root mpm_query register_cleanup exists_config_define stat "
-                 "table SERVER_RETURN _global_lock _global_trylock _global_unlock").split()
+        names = ("log_error parse_qs parse_qsl config_tree server_root mpm_query register_cleanup exists_config_define "
+                 "stat table SERVER_RETURN _global_lock _global_trylock _global_unlock").split()
         return answer(req, [[hasattr(_apache, name) for name in names], _apache.SERVER_RETURN is apache.SERVER_RETURN,
                             _apache.table is apache.table, _apache.server_root()])
     """),

@@ -73,7 +73,8 @@ GROUP = Group("phases", (
         def postreadrequesthandler(req):
             req.log_error(MARK + req.uri)
             return apache.OK
-    """, vhost=LOAD + "PythonPostReadRequestHandler @module@", path="/static/page.txt", expect="a static page\n", log=True),
+    """, vhost=LOAD + "PythonPostReadRequestHandler @module@", path="/static/page.txt", expect="a static page\n",
+        log=True),
     Case("phase-post-read-refuse", "1.PythonPostReadRequestHandler", """
         def postreadrequesthandler(req):
             return apache.HTTP_SERVICE_UNAVAILABLE
@@ -116,7 +117,8 @@ GROUP = Group("phases", (
     only("PythonHeaderParserHandler", "req.seen = [req.phase, req.uri]\nreturn apache.OK",
          expect=["PythonHeaderParserHandler", "/phase-headerparser/"]),
     only("PythonHeaderParserHandler", "return apache.HTTP_BAD_REQUEST", id="phase-headerparser-refuse", status=400),
-    only("PythonAccessHandler", "req.seen = [req.phase, req.user]\nreturn apache.OK", expect=["PythonAccessHandler", None]),
+    only("PythonAccessHandler", "req.seen = [req.phase, req.user]\nreturn apache.OK", expect=["PythonAccessHandler",
+         None]),
     only("PythonAccessHandler", "return apache.HTTP_FORBIDDEN", id="phase-access-refuse", status=403),
     only("PythonAccessHandler", "return apache.DECLINED", id="phase-access-declined", expect=None),
     only("PythonAccessHandler", "return apache.OK", id="phase-access-require", conf="Require all denied\n", status=403),
@@ -148,7 +150,8 @@ GROUP = Group("phases", (
             return apache.DECLINED
         def handler(req):
             return answer(req, getattr(req, "seen", None))
-    """, conf="AuthType Basic\nAuthName x\nRequire user other\nPythonAuthenHandler @module@\nPythonAuthzHandler @module@",
+    """,
+        conf="AuthType Basic\nAuthName x\nRequire user other\nPythonAuthenHandler @module@\nPythonAuthzHandler @module@",
         drive=lambda talk: talk.request().status),
     only("PythonFixupHandler", "req.seen = [req.phase, req.content_type]\nreturn apache.OK", path="page.html"),
     only("PythonFixupHandler", "return apache.HTTP_GONE", id="phase-fixup-refuse", status=410),
@@ -223,7 +226,8 @@ GROUP = Group("phases", (
          conf="SetHandler mod_python\nPythonHandlerModule no_such_handler_module",
          defect="PythonHandlerModule is 500 (UnboundLocalError) when a function is missing"),
     Case("handler-module-whole", "1.PythonHandlerModule", NOTE + "".join(
-        f"        {p}handler = note\n" for p in "headerparser access authz type fixup log cleanup init postreadrequest trans".split()) + """
+        f"        {p}handler = note\n" for p in "headerparser access authz type fixup log cleanup init postreadrequest trans"
+        .split()) + """
         def authenhandler(req):
             req.user = "user"
             return note(req)

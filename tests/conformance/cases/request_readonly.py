@@ -12,7 +12,8 @@ RO = (
 
 def value(name, row=None, **more):
     """A case that shows an attribute."""
-    return Case(f"ro-{name.replace('_', '-').strip('-')}", row or f"6.{name}", f"return answer(req, req.{name})", **more)
+    return Case(f"ro-{name.replace('_', '-').strip('-')}", row or f"6.{name}", f"return answer(req, req.{name})",
+        **more)
 
 
 GROUP = Group("request-readonly", (
@@ -45,7 +46,8 @@ GROUP = Group("request-readonly", (
         return answer(req, [req.connection is req.connection, req.next, req.prev, req.main])
     """, expect=[True, None, None, None]),
     Case("ro-line", "6.the_request, header_only, protocol, proto_num, hostname, method, method_number", """
-        return answer(req, [req.the_request, bool(req.header_only), req.protocol, req.proto_num, req.hostname, req.method,
+        return answer(req, [req.the_request, bool(req.header_only), req.protocol, req.proto_num, req.hostname,
+                            req.method,
                             req.method_number])
     """, path="a%20b?c=d%20e"),
     Case("ro-line-post", "6.the_request, header_only, protocol, proto_num, hostname, method, method_number", """
@@ -134,7 +136,8 @@ GROUP = Group("request-readonly", (
                                                        (req.server, "_server_rec"))])
     """, expect=[False, False, False],
         differs="raw pointers into httpd mean nothing in another process, so there are none"),
-    Case("ro-unknown", "6.free attributes", "return answer(req, [attempt(lambda: req.no_such), hasattr(req, 'no_such')])",
+    Case("ro-unknown", "6.free attributes",
+         "return answer(req, [attempt(lambda: req.no_such), hasattr(req, 'no_such')])",
          expect=["AttributeError", False]),
     Case("ro-free", "6.free attributes", """
         def fixuphandler(req):

@@ -26,7 +26,8 @@ LimitRequestFields 30
 
 def value(name, code=None, **more):
     """A case that shows an attribute."""
-    return Case(f"server-{name.replace('_', '-')}", f"9.{name}", code or f"return answer(req, req.server.{name})", **more)
+    return Case(f"server-{name.replace('_', '-')}", f"9.{name}", code or f"return answer(req, req.server.{name})",
+        **more)
 
 
 GROUP = Group("servers", (
@@ -71,10 +72,13 @@ GROUP = Group("servers", (
         while server is not None:
             names.append(server.server_hostname)
             server = server.next
-        return answer(req, [sorted(set(names)), req.server.my_generation, abs(req.server.restart_time - time.time()) < 600])
+        return answer(req, [sorted(set(names)), req.server.my_generation,
+                            abs(req.server.restart_time - time.time()) < 600])
     """),
-    Case("server-names", "9.names, wild_names", "return answer(req, [req.server.names, req.server.wild_names])", vhost=VHOST),
-    Case("server-path", "9.path, pathlen", "return answer(req, [req.server.path, req.server.pathlen])", vhost="ServerPath /sub"),
+    Case("server-names", "9.names, wild_names", "return answer(req, [req.server.names, req.server.wild_names])",
+         vhost=VHOST),
+    Case("server-path", "9.path, pathlen", "return answer(req, [req.server.path, req.server.pathlen])",
+         vhost="ServerPath /sub"),
     Case("server-get-config", "9.get_config(), get_options()", """
         return answer(req, [sorted(req.server.get_config().items()), sorted(req.server.get_options().items())])
     """, vhost=VHOST, conf="PythonOption of section"),

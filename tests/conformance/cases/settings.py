@@ -15,7 +15,8 @@ DIRECTIVE_ROWS = dict.fromkeys(("PythonInputFilter", "PythonOutputFilter"), "Pyt
 def in_htaccess(name, line, code, row=None, **more):
     """A case: a directive in a .htaccess file."""
     files = {".htaccess": line + "\n", **more.pop("files", {})}
-    return Case(f"ht-{name}", row or ("1.in .htaccess", f"1.{DIRECTIVE_ROWS.get(line.split()[0], line.split()[0])}"), code, conf="AllowOverride Options",
+    return Case(f"ht-{name}", row or ("1.in .htaccess", f"1.{DIRECTIVE_ROWS.get(line.split()[0], line.split()[0])}"),
+        code, conf="AllowOverride Options",
                 files=files, **more)
 
 
@@ -26,7 +27,8 @@ def interpreter(name, row, conf="", **more):
 
 GROUP = Group("settings", (
     # -- PythonOption
-    Case("option", "1.PythonOption", OPTIONS, conf='PythonOption one 1\nPythonOption "two words" "a b"\nPythonOption ONE x'),
+    Case("option", "1.PythonOption", OPTIONS,
+         conf='PythonOption one 1\nPythonOption "two words" "a b"\nPythonOption ONE x'),
     Case("option-overlay", ("1.PythonOption", "1.merging"), OPTIONS, bare=True, server="""
         <Directory "@dir@">
         SetHandler mod_python
@@ -56,7 +58,8 @@ GROUP = Group("settings", (
         <Directory "@dir@/inner">
         PythonHandler merge_inner_mod
         </Directory>
-    """, files={"inner/merge_inner_mod.py": SAYS.format("inner")}, drive=lambda talk: [talk.ask("x"), talk.ask("inner/x")],
+    """, files={"inner/merge_inner_mod.py": SAYS.format("inner")},
+        drive=lambda talk: [talk.ask("x"), talk.ask("inner/x")],
         expect=[[200, "outer"], [200, "inner"]]),
     Case("merge-ext-handler", "1.merging", """
         def handler(req):
@@ -78,7 +81,8 @@ GROUP = Group("settings", (
         def two(req):
             req.write("2")
             return apache.OK
-    """, bare=True, conf="SetHandler mod_python\nPythonHandler @module@::one\nPythonHandler @module@::two @module@::one",
+    """, bare=True,
+        conf="SetHandler mod_python\nPythonHandler @module@::one\nPythonHandler @module@::two @module@::one",
         expect="121"),
     Case("merge-phases", "1.merging", """
         def accesshandler(req):
@@ -149,7 +153,8 @@ GROUP = Group("settings", (
     # -- interpreters
     interpreter("default", ("2.interpreter name", "19.interpreters per vhost name")),
     interpreter("named", ("1.PythonInterpreter", "2.interpreter name"), "PythonInterpreter a-name"),
-    interpreter("vhost", "2.interpreter name", vhost="PythonInterpPerDirectory Off", conf="PythonInterpPerDirective Off"),
+    interpreter("vhost", "2.interpreter name", vhost="PythonInterpPerDirectory Off",
+        conf="PythonInterpPerDirective Off"),
     interpreter("per-directory", ("1.PythonInterpPerDirectory", "2.interpreter name"), "PythonInterpPerDirectory On",
                 files={"sub/x": ""}, drive=lambda talk: [talk.ask(p) for p in ("", "x", "sub/x", "sub/")]),
     interpreter("per-directive", ("1.PythonInterpPerDirective", "2.interpreter name"), "PythonInterpPerDirective On",
@@ -163,7 +168,8 @@ GROUP = Group("settings", (
         PythonInterpPerDirective On
         </Location>
     """, path="/interp-location/x"),
-    interpreter("both", "2.interpreter name", "PythonInterpPerDirectory On\nPythonInterpPerDirective On", files={"sub/x": ""},
+    interpreter("both", "2.interpreter name", "PythonInterpPerDirectory On\nPythonInterpPerDirective On",
+        files={"sub/x": ""},
                 path="sub/x"),
     interpreter("name-wins", "2.interpreter name", "PythonInterpPerDirectory On\nPythonInterpreter the-name",
                 expect=["the-name", "the-name"]),
@@ -190,13 +196,17 @@ GROUP = Group("settings", (
     # -- flags
     Case("debug-off", "1.PythonDebug", "raise ValueError('x')", conf="PythonDebug On\nPythonDebug Off", status=500,
          headers=("Content-Type",)),
-    Case("debug-in-config", "1.PythonDebug", "return answer(req, req.get_config().get('PythonDebug'))", conf="PythonDebug On",
+    Case("debug-in-config", "1.PythonDebug", "return answer(req, req.get_config().get('PythonDebug'))",
+         conf="PythonDebug On",
          expect="1"),
     Case("autoreload-config", "1.PythonAutoReload", "return answer(req, req.get_config().get('PythonAutoReload'))",
          conf="PythonAutoReload Off", expect="0"),
     Case("autoreload-default", "1.PythonAutoReload", "return answer(req, req.get_config().get('PythonAutoReload'))"),
     Case("enable-pdb-off", "1.PythonEnablePdb", "return answer(req, 'ran')", conf="PythonEnablePdb Off", expect="ran"),
     Case("optimize", "1.PythonOptimize", "return answer(req, 'ran')", server="PythonOptimize Off", expect="ran"),
+
+    Case("optimize-default", "1.PythonOptimize", "return answer(req, [sys.flags.optimize, __debug__])",
+         expect=[0, True]),
 
     # -- .htaccess
     in_htaccess("option", "PythonOption k v", "return answer(req, req.get_options()['k'])", expect="v"),
@@ -208,14 +218,16 @@ GROUP = Group("settings", (
     """, status=403),
     in_htaccess("path", "PythonPath \"['/from-ht', '@dir@'] + sys.path\"", "return answer(req, '/from-ht' in sys.path)",
                 expect=True),
-    in_htaccess("reload", "PythonAutoReload Off", "return answer(req, req.get_config()['PythonAutoReload'])", expect="0"),
+    in_htaccess("reload", "PythonAutoReload Off", "return answer(req, req.get_config()['PythonAutoReload'])",
+        expect="0"),
     in_htaccess("per-directory", "PythonInterpPerDirectory On", "return answer(req, req.interpreter)"),
     in_htaccess("per-directive", "PythonInterpPerDirective On", "return answer(req, req.interpreter)"),
     Case(
         "ht-not-allowed", "1.in .htaccess", "return answer(req, req.get_options().get('k'))", conf="AllowOverride None",
         files={".htaccess": "PythonOption k v\n"}, expect=None),
     *(in_htaccess(f"refused-{line.split()[0].lower()}", line, "return answer(req, 'x')", status=500) for line in (
-        "PythonOutputFilter a b", "PythonInputFilter a b", "PythonConnectionHandler a", "PythonPostReadRequestHandler a",
+        "PythonOutputFilter a b", "PythonInputFilter a b", "PythonConnectionHandler a",
+        "PythonPostReadRequestHandler a",
         "PythonTransHandler a", "PythonImport a b", "PythonOptimize On")),
 ))
 
@@ -236,6 +248,10 @@ IMPORTS = Group("imports", (
         return answer(req, req.server.get_options().get("from-import"))
     """, conf="PythonInterpreter import-options", server="PythonImport import_options_mod import-options",
         files={"import_options_mod.py":
-               "from mod_python import apache\napache.main_server.get_options()['from-import'] = 'yes'\n"}, expect="yes"),
-), conf="PythonPath \"['@htdocs@/' + name for name in ('python-import', 'python-import-failure', 'python-import-options', "
-        "'python-import-order')] + sys.path\"")
+               "from mod_python import apache\napache.main_server.get_options()['from-import'] = 'yes'\n"},
+               expect="yes"),
+), conf="PythonPath \"['@htdocs@/python-import' + end for end in ('', '-failure', '-options', '-order')] + sys.path\"")
+
+OPTIMIZED = Group("optimized", (
+    Case("optimize-on", "1.PythonOptimize", "return answer(req, [sys.flags.optimize, __debug__])"),
+), conf="PythonOptimize On")

@@ -100,7 +100,8 @@ GROUP = Group("tables", (
                  ["a", "B", "A"], ["a", "B", "A"]]),
     Case("table-iterators", "5.keys, values, items and their iterators", """
         t = apache.table([("a", "1"), ("B", "2")])
-        return answer(req, [list(t.iterkeys()), list(t.itervalues()), list(t.iteritems()), hasattr(t.iterkeys(), "__next__")])
+        return answer(req, [list(t.iterkeys()), list(t.itervalues()), list(t.iteritems()), hasattr(t.iterkeys(),
+                            "__next__")])
     """, expect=[["a", "B"], ["1", "2"], [["a", "1"], ["B", "2"]], True]),
     Case("table-compare", "5.==, !=", """
         t, u = apache.table([("a", "1"), ("b", "2")]), apache.table([("b", "2"), ("a", "1")])

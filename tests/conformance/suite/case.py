@@ -41,7 +41,8 @@ def assigned(thing, name, value):
 
 @dataclass(frozen=True)
 class Case:
-    """One case. In `conf`, `server`, `vhost`, `path`, `files` and `expect`, `@word@` stands for what `runner.places` says.
+    """One case. In `conf`, `server`, `vhost`, `path` and `files`, `@word@` stands for what `CaseServer.places` says; in
+    what is compared, it stands where such a thing was.
 
     A case has a folder of its own below the document root, with the module `m_ID` in it, and a `<Directory>` section
     with `SetHandler mod_python` and `PythonHandler m_ID`, to which `conf` is added (with `bare`, there is only `conf`).

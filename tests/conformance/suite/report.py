@@ -11,20 +11,20 @@ HEAD = """\
 # Compatibility with mod_python
 
 What this page says is tested: the conformance suite, `tests/conformance`, sends the same requests to Vivarium, under
-httpd's event, worker and prefork models, and to Debian's mod_python 3.5 under event, both with the same configuration and
-the same handlers, and compares the answers: status, headers, body, lines of the error log. This page is made from the
-suite's list of cases; a case whose answer is not as the page says fails.
+httpd's event, worker and prefork models, and to Debian's mod_python 3.5 under event, both with the same
+configuration and the same handlers, and compares the answers: status, headers, body, lines of the error log. This page is
+made from the suite's list of cases; a case whose answer is not as the page says fails.
 
 | in the tables | means |
 |---|---|
 | same | both answer the same |
 | **differs** | Vivarium answers differently on purpose, for the reason given |
-| **mod_python fails** | mod_python crashes, hangs or breaks here, so only Vivarium's answer is tested, against what is documented |
+| **mod_python fails** | mod_python crashes, hangs or breaks here, so Vivarium's answer alone is tested |
 | **here only** | there is nothing to compare with, for the reason given |
 
-{count} cases: {same} the same, {differs} argued differences, {defects} that mod_python fails, {ours} that are tested here
-only. What no Python program can see from within is in
-[Migrating from mod_python](migrating-from-mod_python.md): raw pointers, exported C functions, one process for all.
+{count} cases: {same} the same, {differs} argued differences, {defects} that mod_python fails,
+{ours} that are tested here only. What no request can show is in [Migrating from mod_python](migrating-from-mod_python.md):
+raw pointers, exported C functions, one process for all.
 """
 
 
@@ -91,5 +91,6 @@ def summary(groups, outcomes):
     argued = {(name, case) for (name, case, _), kind in outcomes.items() if kind == "differs"}
     if argued:
         lines += ["", "argued differences:"]
-        lines += [f"  {case.id}: {case.differs}" for group in groups for case in group.cases if (group.name, case.id) in argued]
+        cases = [case for group in groups for case in group.cases if (group.name, case.id) in argued]
+        lines += [f"  {case.id}: {case.differs}" for case in cases]
     return lines

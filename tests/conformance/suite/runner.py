@@ -49,7 +49,7 @@ ServerName 127.0.0.1
 
 
 class Ports:
-    """Ports for the cases' own use: below the ones that the kernel gives to clients, and no two servers get the same."""
+    """Ports for the cases' own use: below those that the kernel gives to clients, and no two servers get the same."""
 
     next = 20000 + os.getpid() % 8000
 
@@ -287,6 +287,11 @@ class Talk:
             wait_until(lambda: len(lines()) >= wait, "lines of the log", watchdog=LOG_PATIENCE if wait else 1)
         mark = self.normal.text(self.case.mark)
         return [self.normal.log_line(line).replace(mark, "") for line in lines()]
+
+
+def answered(look):
+    """A conversation: a request, and what a function says of its answer."""
+    return lambda talk: talk.normal.value(look(talk.request()))
 
 
 def logs(pattern, count=1):

@@ -362,7 +362,8 @@ impl Offer {
                 let end = end.min(n.map_or(usize::MAX, |n| n as usize));
                 self.input_at += end;
                 self.data(header, &rest[..end])?;
-                self.reply(header, &Reply::Int(end as i64))
+                let ended = Reply::Error { kind: ErrorKind::Io, text: b"Connection read error" };
+                self.reply(header, &if end == 0 { ended } else { Reply::Int(end as i64) })
             }
             Call::Argument(n) => {
                 let argument = self.command["arguments"].get(usize::from(*n)).map(bytes);

@@ -70,6 +70,16 @@ def connectionhandler(conn):
     return 0
 
 
+def echo(conn):
+    """The loop of mod_python's documentation."""
+    try:
+        while 1:
+            conn.write(b'<' + conn.readline() + b'>')
+    except OSError as error:
+        conn.write(str(error))
+    return 0
+
+
 def checkpassword(req, user, password):
     req.log_error(f'{req.phase} {req.hlist.handler} {user} {password}')
     return {'yes': True, 'no': False, 'none': None}[password]
