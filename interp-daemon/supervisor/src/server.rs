@@ -366,7 +366,7 @@ impl Server {
             // A child that ends while it is written to is no news: its pools hear of it by the connection's end.
             let why = match e {
                 crate::conn::SendError::Gone(_) => String::new(),
-                full => full.to_string(),
+                full @ crate::conn::SendError::Full(_) => full.to_string(),
             };
             self.doomed.push((id, why));
         }
