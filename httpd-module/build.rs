@@ -50,7 +50,7 @@ const FUNCTIONS: &[&str] = &[
     "ap_(str_tolower|check_cmd_context|filter_flush|fflush|set_keepalive|os_is_path_absolute|log_command_line|directory_walk|cfg_getline)",
     "apr_(array_make|array_push|brigade_cleanup|brigade_create|brigade_destroy|brigade_length|brigade_write|brigade_insert_file|brigade_split_ex)",
     "apr_(bucket_alloc|bucket_free|bucket_eos_create|bucket_flush_create|bucket_heap_create|bucket_transient_create|bucket_file_create|bucket_file_enable_mmap|bucket_setaside_noop)",
-    "apr_(os_file_put|file_close|palloc|pcalloc|pstrdup|pstrmemdup|pool_cleanup_register|pool_cleanup_kill|pool_cleanup_null|pool_userdata_get|pool_userdata_set|pool_create_ex|pool_destroy)",
+    "apr_(os_file_put|file_close|palloc|pcalloc|pstrdup|pstrmemdup|pool_(cleanup_register|pre_cleanup_register)|pool_cleanup_kill|pool_cleanup_null|pool_userdata_get|pool_userdata_set|pool_create_ex|pool_destroy)",
     "apr_(proc_other_child_register|proc_other_child_unregister|sockaddr_ip_get|strerror|time_now)",
     "apr_table_(add|addn|clear|copy|do|get|make|merge|set|setn|unset|elts)",
 ];
@@ -84,7 +84,7 @@ const TYPES: &[&str] = &[
 const VARS: &[&str] = &[
     "OK|DECLINED|DONE|SUSPENDED|HTTP_.*|OR_.*|ACCESS_CONF|RSRC_CONF|EXEC_ON_READ|M_.*|METHODS",
     "AP_MPMQ_.*|AP_SQ_.*|AP_FTYPE_.*|AP_MODE_.*|AP_SERVER_.*|MODULE_MAGIC_.*|APLOG_.*|APR_HOOK_.*",
-    "APR_OC_REASON_.*|APR_SUCCESS|APR_EOF|APR_TIMEUP|APR_READ|APR_FOPEN_.*|APR_BLOCK_READ|APR_NONBLOCK_READ|APR_OS_START.*",
+    "APR_FINFO_.*|APR_NOFILE|APR_UNKFILE|APR_OC_REASON_.*|APR_SUCCESS|APR_EOF|APR_TIMEUP|APR_READ|APR_FOPEN_.*|APR_BLOCK_READ|APR_NONBLOCK_READ|APR_OS_START.*",
     "ap_conftree|AUTH_.*|AUTHZ_.*|AUTHN_.*|AP_AUTH_INTERNAL_.*|SSI_FLAG_.*|SSI_VALUE_.*|APR_FNM_PATHNAME|AP_FILTER_ERROR|REQUEST_.*",
     "ap_unixd_config|ap_server_conf|ap_server_root|ap_runtime_dir|apr_bucket_type_.*|ap_bucket_type_error|ap_bucket_type_eor|GET_ONLY_.*|NOT_IN_.*|REMOTE_.*",
 ];

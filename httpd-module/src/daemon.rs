@@ -152,6 +152,8 @@ fn spawn(program: &Path, retained: &mut Retained) -> std::io::Result<()> {
 }
 
 fn push_config(retained: &mut Retained) -> Result<(), String> {
+    let optimize =
+        server::main().is_some_and(|m| m.chain().any(|s| s.conf().is_some_and(|c| c.optimize)));
     let (child_uid, child_gid) = paths::child_ids();
     let found = paths::worker_files();
     let config = Config {
@@ -162,7 +164,11 @@ fn push_config(retained: &mut Retained) -> Result<(), String> {
         child_gid,
         package_dir: found.packages.display().to_string(),
         extension: found.extension.display().to_string(),
+        optimize,
         server_root: paths::server_root(),
+        tenants_dir: server::main()
+            .and_then(|m| m.conf()?.tenants_dir.clone())
+            .unwrap_or_default(),
     };
     let channel = borrow(retained.channel).ok_or("no channel to the supervisor")?;
     let stderr = std::io::stderr();
@@ -209,6 +215,26 @@ pub(crate) fn monitor() {
     let Some(retained) = retained::get() else { return };
     if retained.managed && retained.pid == 0 && retained.listener >= 0 && !process::is_stopping() {
         start(retained);
+    }
+}
+
+/// How long the supervisor may take to stop its workers: they have 10 s, and a second more before they are killed.
+const STOP_LIMIT: Duration = Duration::from_secs(15);
+
+/// httpd ends: so does the supervisor, and httpd waits for it. What clean-ups write when workers stop is in the log when
+/// httpd is gone, and nothing is left that a service manager would kill.
+pub(crate) fn stop_at_exit() {
+    let Some(retained) = retained::get() else { return };
+    if !process::is_exiting() || retained.parent != process::pid() || !retained.managed {
+        return;
+    }
+    let pid = std::mem::take(&mut retained.pid);
+    // It ends when it sees the end of its channel.
+    drop(take_fd(&mut retained.channel));
+    if pid != 0 && !process::wait_for(pid, STOP_LIMIT) {
+        let text =
+            format!("{}: the supervisor (pid {pid}) has not stopped in time", codes::STOPPING);
+        log::server(None, Level::Err, &text);
     }
 }
 

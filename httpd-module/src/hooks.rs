@@ -1,7 +1,7 @@
 //! Which of httpd's hooks do what.
 #![allow(unsafe_code)]
 
-use core::ffi::c_int;
+use core::ffi::{c_int, c_void};
 use core::ptr::null;
 use std::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
 
@@ -10,6 +10,7 @@ use vivarium_protocol::message::Phase;
 use crate::apache::brigade::Brigade;
 use crate::apache::connection::Connection;
 use crate::apache::edge::{self, RequestHook, guarded, request_hook};
+use crate::apache::ending;
 use crate::apache::filter::{self, Demand, Filter};
 use crate::apache::pool::Pool;
 use crate::apache::request::Request;
@@ -20,6 +21,7 @@ use crate::{daemon, retained, sys};
 /// The pool of the configuration that is in force, for the parent.
 static PCONF: AtomicPtr<sys::apr_pool_t> = AtomicPtr::new(core::ptr::null_mut());
 static MAX_THREADS: AtomicU32 = AtomicU32::new(0);
+static MAX_CHILDREN: AtomicU32 = AtomicU32::new(0);
 
 /// The configuration's pool; valid in the parent's hooks.
 pub(crate) fn pconf() -> Option<Pool<'static>> {
@@ -30,6 +32,21 @@ pub(crate) fn pconf() -> Option<Pool<'static>> {
 /// How many request threads a child has.
 pub(crate) fn max_threads() -> u32 {
     MAX_THREADS.load(Ordering::Relaxed).max(1)
+}
+
+/// How many children httpd may have.
+pub(crate) fn max_children() -> u32 {
+    MAX_CHILDREN.load(Ordering::Relaxed).max(1)
+}
+
+/// A number that the MPM knows.
+fn mpm_number(code: c_int) -> u32 {
+    let mut number = 0;
+    // SAFETY: a query into a local integer.
+    match unsafe { sys::ap_mpm_query(code, &raw mut number) } {
+        sys::APR_SUCCESS => u32::try_from(number).unwrap_or(1),
+        _ => 1,
+    }
 }
 
 macro_rules! request_hooks {
@@ -50,11 +67,11 @@ request_hooks! {
     Trans "translate_name" phases::translate;
     MapToStorage "map_to_storage" phases::map_to_storage;
     HeaderParser "header_parser" phases::header_parser;
-    Access "access_checker" |r| phases::early(r, Phase::Access);
+    Access "access_checker" phases::access;
     Authen "check_user_id" |r| phases::early(r, Phase::Authen);
     Authz "auth_checker" |r| phases::early(r, Phase::Authz);
     Type "type_checker" |r| phases::early(r, Phase::Type);
-    Fixup "fixups" |r| phases::early(r, Phase::Fixup);
+    Fixup "fixups" phases::fixups;
     Content "the content handler" phases::content;
     Log "log_transaction" phases::log_transaction;
 }
@@ -117,6 +134,10 @@ unsafe extern "C" fn post_config(
             return sys::OK;
         }
         PCONF.store(pconf, Ordering::Relaxed);
+        crate::tenants::shared::make();
+        if let Some(pool) = self::pconf() {
+            retained::stop_at_exit(pool);
+        }
         // SAFETY: live pool and server; the text is a constant.
         unsafe {
             sys::ap_add_version_component(pconf, c"Vivarium/0.1".as_ptr());
@@ -128,16 +149,23 @@ unsafe extern "C" fn post_config(
     })
 }
 
-unsafe extern "C" fn child_init(_p: *mut sys::apr_pool_t, _s: *mut sys::server_rec) {
+unsafe extern "C" fn child_end(_: *mut c_void) -> sys::apr_status_t {
+    guarded("the end of a child", sys::APR_SUCCESS, || {
+        ending::end();
+        sys::APR_SUCCESS
+    })
+}
+
+unsafe extern "C" fn child_init(p: *mut sys::apr_pool_t, _s: *mut sys::server_rec) {
     guarded("child_init", (), || {
+        // SAFETY: the child's own pool.
+        if let Some(pool) = unsafe { Pool::from_raw(p) } {
+            pool.before_destroy(child_end);
+        }
         daemon::child_init();
         crate::apache::ssi::register();
-        let mut threads = 0;
-        // SAFETY: a query into a local integer.
-        let known = unsafe { sys::ap_mpm_query(sys::AP_MPMQ_MAX_THREADS, &raw mut threads) };
-        if known == sys::APR_SUCCESS {
-            MAX_THREADS.store(u32::try_from(threads).unwrap_or(1), Ordering::Relaxed);
-        }
+        MAX_THREADS.store(mpm_number(sys::AP_MPMQ_MAX_THREADS), Ordering::Relaxed);
+        MAX_CHILDREN.store(mpm_number(sys::AP_MPMQ_MAX_DAEMONS), Ordering::Relaxed);
         crate::startup::begin();
     });
 }

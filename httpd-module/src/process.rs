@@ -7,14 +7,25 @@ use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use crate::sys;
 
 /// This process.
 pub(crate) fn pid() -> i32 {
     rustix::process::getpid().as_raw_nonzero().get()
+}
+
+/// Whether there is a process of this number.
+pub(crate) fn exists(pid: i32) -> bool {
+    // EPERM: there is one that is not ours.
+    Pid::from_raw(pid).is_some_and(|pid| {
+        rustix::process::test_kill_process(pid) != Err(rustix::io::Errno::SRCH)
+    })
 }
 
 /// Microseconds since 1970.
@@ -39,6 +50,31 @@ pub(crate) fn is_stopping() -> bool {
     let known =
         unsafe { sys::ap_mpm_query(sys::AP_MPMQ_MPM_STATE, &raw mut state) } == sys::APR_SUCCESS;
     known && state == sys::AP_MPMQ_STOPPING
+}
+
+/// Whether httpd is ending: its configuration's pool goes for good.
+pub(crate) fn is_exiting() -> bool {
+    // SAFETY: a plain query.
+    unsafe { sys::ap_state_query(sys::AP_SQ_MAIN_STATE) == sys::AP_SQ_MS_EXITING }
+}
+
+/// Waits for a child of this process to end, and reaps it; false if it has not ended after `limit`.
+pub(crate) fn wait_for(pid: i32, limit: Duration) -> bool {
+    let Some(pid) = Pid::from_raw(pid) else { return true };
+    // Reaped already, by whoever waits for any child.
+    let Ok(pidfd) = pidfd_open(pid, PidfdFlags::empty()) else { return true };
+    let until = Instant::now() + limit;
+    loop {
+        let left = until.saturating_duration_since(Instant::now());
+        let left = Timespec { tv_sec: left.as_secs() as i64, tv_nsec: left.subsec_nanos().into() };
+        match poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], Some(&left)) {
+            Ok(0) => return false,
+            Err(rustix::io::Errno::INTR) => {}
+            _ => break,
+        }
+    }
+    let _ = rustix::process::waitpid(Some(pid), rustix::process::WaitOptions::empty());
+    true
 }
 
 /// `wait` status as a person says it.

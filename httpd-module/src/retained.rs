@@ -113,6 +113,17 @@ pub(crate) fn unlink_at_exit(pool: Pool<'_>) {
     pool.on_destroy(core::ptr::null_mut(), unlink);
 }
 
+/// Stops the supervisor before the configuration's pool goes for good: its logs are still open then.
+pub(crate) fn stop_at_exit(pool: Pool<'_>) {
+    unsafe extern "C" fn stop(_: *mut c_void) -> sys::apr_status_t {
+        guarded("the end of the supervisor", 0, || {
+            crate::daemon::stop_at_exit();
+            0
+        })
+    }
+    pool.before_destroy(stop);
+}
+
 /// Asks httpd to tell of the death of `pid`. Holds for this configuration only: called anew after each reload.
 pub(crate) fn watch(pid: i32) {
     let Some(pool) = crate::hooks::pconf() else { return };

@@ -70,6 +70,8 @@ codes! {
     CONFIG "VIV0026" "a directive is wrong";
     /// A file descriptor from a worker was refused.
     BAD_DESCRIPTOR "VIV0027" "a worker sent a file that cannot be served";
+    /// A header of an answer is refused.
+    BAD_HEADER "VIV0028" "a handler set a header that cannot be sent";
     /// Python text: traceback lines, log calls, output within a request.
     PYTHON "VIV0030" "what a handler wrote to the log";
     /// The supervisor's own configuration file is wrong or unreadable.
@@ -80,4 +82,30 @@ codes! {
     SUPERVISOR_LIMIT "VIV0042" "a limit of the supervisor or of the system is reached";
     /// The supervisor cannot go on.
     SUPERVISOR_FAILED "VIV0043" "the supervisor cannot go on";
+    /// A tenant's file cannot be used.
+    TENANT_CONFIG "VIV0044" "a tenant's file is wrong";
+    /// The tenants' files were read and something has changed.
+    TENANTS "VIV0045" "the tenants' files were read";
+    /// A request names a tenant that there is not, or that cannot be served.
+    NO_TENANT "VIV0046" "a tenant cannot be served";
+    /// A step of a sandbox failed: the worker was not started.
+    SANDBOX "VIV0047" "a worker's sandbox cannot be made";
+    /// A tenant runs without a protection that this machine does not have.
+    UNPROTECTED "VIV0048" "a protection is not available here";
+    /// A tenant's places in httpd are all taken.
+    BULKHEAD "VIV0050" "a tenant's places in httpd are all taken";
+    /// A tenant's Python asked for what it has no grant for.
+    GRANT "VIV0051" "a tenant asked for something that it has no grant for";
+    /// A tenant's request went over one of the tenant's limits.
+    TENANT_LIMIT "VIV0052" "a request went over a limit of its tenant";
+    /// A phase ran longer than its tenant's requests may.
+    TOO_LONG "VIV0053" "a phase ran longer than it may";
+    /// A form was refused. Logged by the Python package.
+    FORM "VIV0060" "a form was refused";
+    /// The store of the sessions cannot be used. Logged by the Python package.
+    SESSION_STORE "VIV0061" "the store of the sessions cannot be used";
+    /// A request waited too long for its session. Logged by the Python package.
+    SESSION_LOCK "VIV0062" "a request waited too long for its session";
+    /// A stored session cannot be read. Logged by the Python package.
+    SESSION_DAMAGED "VIV0063" "a stored session cannot be read";
 }

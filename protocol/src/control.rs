@@ -11,6 +11,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::policy::TenantPolicy;
+
 /// The largest packet, in bytes.
 pub const MAX_PACKET: usize = 64 << 10;
 /// The most descriptors beside one packet.
@@ -19,7 +21,7 @@ pub const MAX_FDS: usize = 4;
 /// Names a pool within one httpd generation.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct PoolKey {
-    /// The tenant: `default` is the built-in one.
+    /// The tenant: `default` or nothing is the built-in one. Names: [`crate::policy::is_valid_name`].
     pub tenant: String,
     /// The interpreter's name: at most 4096 bytes, no NUL.
     pub interpreter: String,
@@ -125,6 +127,14 @@ pub enum ToChild {
         /// How it ended: `killed by SIGKILL`, `exit status 1`.
         how: String,
     },
+    /// What the region's tenant may do. Sent before `Attached` (also before a `PoolDown` that answers `Attach`), and
+    /// again when a reload has changed it: from then on the new one holds, also for requests that run.
+    Policy {
+        /// Which region.
+        region: u32,
+        /// The tenant's policy.
+        policy: TenantPolicy,
+    },
 }
 
 /// Supervisor → worker.
@@ -194,8 +204,12 @@ pub struct Config {
     pub package_dir: String,
     /// The worker extension's file.
     pub extension: String,
+    /// `PythonOptimize On`: workers are started with `-OO`.
+    pub optimize: bool,
     /// `ServerRoot`, for log lines.
     pub server_root: String,
+    /// `VivariumTenantDir`: where the tenants' files are; empty: as vivariumd's own configuration says.
+    pub tenants_dir: String,
 }
 
 /// Environment variable with the worker's slot, decimal.

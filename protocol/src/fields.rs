@@ -162,7 +162,17 @@ request_fields! {
     UseragentAddr "useragent_addr" Tuple ro Asked;
     /// The same, address only.
     UseragentIp "useragent_ip" OptStr ro Snapshot;
+    /// What httpd knows of the file: [`FINFO_ITEMS`] values.
+    Finfo "finfo" Tuple rw Asked;
 }
+
+/// How many values [`Field::Finfo`] has, each `None` if it is not known: protection (as APR counts the bits), inode,
+/// device, number of links, user, group, size in bytes, times of the last access, modification and status change (in
+/// microseconds), path, name, type (`APR_REG`, ...), and the `APR_FINFO_*` bits of what httpd knows. All are numbers but
+/// for [`FINFO_TEXTS`].
+pub const FINFO_ITEMS: usize = 14;
+/// Which of them are texts.
+pub const FINFO_TEXTS: core::ops::Range<usize> = 10..12;
 
 impl Field {
     /// The field of a wire number.

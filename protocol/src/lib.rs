@@ -29,6 +29,7 @@
 //! | [`wire`] | the bounded hand-written codec of the hot path |
 //! | [`codec`] | bincode with limits, for everything else |
 //! | [`control`] | messages on the supervisor's sockets |
+//! | [`policy`] | what httpd has to know of a tenant: grants, caps, document roots |
 //! | [`seqpacket`] | those sockets, with descriptors |
 //! | [`codes`] | the stable log codes |
 //! | `mock` | a hostile peer for tests, behind the feature `mock` |
@@ -56,6 +57,7 @@ pub mod mock;
 mod models;
 #[cfg(not(loom))]
 pub mod page;
+pub mod policy;
 #[cfg(not(loom))]
 pub mod region;
 pub mod ring;
@@ -72,4 +74,4 @@ pub mod wire;
 ///
 /// It is part of the region header, of the control socket's `Hello`, and of a worker's `Ready`; both sides refuse
 /// another number with [`codes::VERSION_MISMATCH`].
-pub const PROTOCOL_VERSION: u32 = 1;
+pub const PROTOCOL_VERSION: u32 = 2;

@@ -33,7 +33,8 @@ pub enum Phase {
     Fixup = 9,
     Content = 10,
     Log = 11,
-    /// After the request: clean-ups that it registered, then `PythonCleanupHandler`. Also the last word on its tree.
+    /// After the request: clean-ups that it registered, then `PythonCleanupHandler`. Also the last word on its tree, but
+    /// with [`ENTER_MORE`].
     Cleanup = 12,
     Connection = 13,
     InputFilter = 14,
@@ -131,6 +132,12 @@ pub const ENTER_SYNC_WRITES: u8 = 2;
 pub const ENTER_DEBUG: u8 = 4;
 /// `Enter`: the frame carries a snapshot of the connection (the worker has not seen it in this tree).
 pub const ENTER_CONNECTION: u8 = 8;
+
+/// `Enter` of [`Phase::Cleanup`]: only for the request that it names; the tree's last word is still to come.
+pub const ENTER_MORE: u8 = 16;
+/// `Enter`: the tenant is confined: what is assigned to guarded fields and tables ([`crate::policy::is_guarded`],
+/// [`crate::policy::is_guarded_table`]) is sent at once and followed by a question, whose answer says whether it was refused.
+pub const ENTER_CONFINED: u8 = 32;
 
 /// The filter that an `Enter` of a filter phase runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

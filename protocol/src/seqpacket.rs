@@ -114,6 +114,8 @@ pub fn recv_bytes(
         match rustix::net::recvmsg(&socket, &mut [IoSliceMut::new(buffer)], &mut control, flags) {
             Ok(got) => break got,
             Err(rustix::io::Errno::INTR) => {}
+            // What the kernel says when the peer went away with packets of ours unread.
+            Err(rustix::io::Errno::CONNRESET) => return Err(PacketError::Closed),
             Err(e) => return Err(e.into()),
         }
     };

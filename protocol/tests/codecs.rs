@@ -8,7 +8,7 @@ use proptest::option;
 use proptest::prelude::*;
 use serde::{Deserialize, Serialize};
 use vivarium_protocol::codec::{self, CodecError, MAX_MESSAGE};
-use vivarium_protocol::fields::{FIELDS, Field, Type, Value, When};
+use vivarium_protocol::fields::{FIELDS, FINFO_ITEMS, FINFO_TEXTS, Field, Type, Value, When};
 use vivarium_protocol::frame::{HEADER_LEN, Header, HeaderError, Kind, MAX_DEPTH};
 use vivarium_protocol::message::{
     Change, ConfigNode, Enter, FilterRef, HandlerRef, MAX_NESTING, Phase, SNAPSHOT_TABLES,
@@ -304,6 +304,23 @@ fn changes_that_are_not_allowed_are_refused() {
             let read = Change::read(&mut Reader::new(&bytes));
             assert_eq!(read.is_ok(), row.writable && fits, "{} = {value:?}", row.name);
         }
+    }
+    let finfo = |at: usize, value| {
+        let mut items = vec![Value::None; FINFO_ITEMS];
+        items[at] = value;
+        let bytes = written(|w| Change::Field(Field::Finfo, Value::Tuple(items)).write(w));
+        Change::read(&mut Reader::new(&bytes)).is_ok()
+    };
+    for at in 0..FINFO_ITEMS {
+        assert!(finfo(at, Value::None));
+        assert_eq!(finfo(at, Value::Int(-1)), !FINFO_TEXTS.contains(&at), "{at}");
+        assert_eq!(finfo(at, Value::Str(b"/srv")), FINFO_TEXTS.contains(&at), "{at}");
+        assert!(!finfo(at, Value::Str(b"/srv\0/etc")), "{at}");
+    }
+    for count in [FINFO_ITEMS - 1, FINFO_ITEMS + 1] {
+        let items = Value::Tuple(vec![Value::None; count]);
+        let bytes = written(|w| Change::Field(Field::Finfo, items).write(w));
+        assert!(Change::read(&mut Reader::new(&bytes)).is_err(), "{count}");
     }
     for change in [
         Change::Field(Field::Filename, Value::Str(b"/srv/a\0/etc")),

@@ -139,7 +139,7 @@ class Httpd:
         )
         return self
 
-    def start(self, watchdog=60):
+    def start(self, watchdog=180):
         """Starts it and waits until it answers connections."""
         stderr = self.prefix / "stderr"
         with open(stderr, "wb") as out:
@@ -167,7 +167,7 @@ class Httpd:
         """Sends a signal to the parent."""
         os.kill(self.process.pid, number)
 
-    def stop(self, watchdog=60):
+    def stop(self, watchdog=180):
         """Stops it and waits for the parent's end; returns its exit status."""
         if self.process is None:
             return None

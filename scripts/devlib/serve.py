@@ -10,7 +10,7 @@ from pathlib import Path
 from . import artefacts
 from .httpd import MPMS, Httpd, free_port
 
-EXAMPLES = ("hello", "echo", "streaming", "output_filter")
+EXAMPLES = ("hello", "echo", "streaming", "output_filter", "guestbook")
 
 APP = """\
 DocumentRoot "{folder}"
@@ -171,6 +171,7 @@ def print_help(httpd, edit, examples, copied, to_file):
             f"             curl --data-binary 'some text' {httpd.url}/echo",
             f"             curl --no-buffer {httpd.url}/streaming",
             f"             curl {httpd.url}/shout/page.txt      (an output filter)",
+            f"             {httpd.url}/guestbook/ in a browser (publisher, PSP, sessions)",
         ]
     else:
         lines.append(f"  Try        curl {httpd.url}/")

@@ -7,10 +7,14 @@ import pytest
 from harness import Load, procs, wait_until
 
 
+PROCESSES = 2
+
+
 @pytest.fixture
 def server(make_server, mpm):
     server = make_server(mpm=mpm)
     server.site("deaths")
+    server.supervisor_config(f"[default]\nprocesses = {PROCESSES}\n")
     return server.start()
 
 
@@ -36,7 +40,7 @@ def test_old_pools_go_and_the_supervisor_keeps_nothing(server):
         server.get("/hello")
         return server.workers()
 
-    first = one_generation()
+    first = wait_until(lambda: len(found := one_generation()) == PROCESSES and found, "all workers")
     supervisor = server.supervisor()
     for _ in range(3):
         server.graceful()

@@ -1,12 +1,14 @@
 """An access or authentication phase whose worker is killed, hung, missing or full never lets anybody in."""
 
 import base64
+import hashlib
+import re
 
 import pytest
 
 from harness import procs, wait_until
 
-PHASES = ["access", "authen", "authz", "password", "group"]
+PHASES = ["access", "authen", "authz", "password", "digest", "group"]
 BASIC = ("Authorization", "Basic " + base64.b64encode(b"somebody:right").decode())
 
 SECTIONS = """\
@@ -39,6 +41,13 @@ DocumentRoot "{htdocs}"
     PythonAuthnProvider gates
     Require valid-user
 </Directory>
+<Directory "{htdocs}/digest">
+    AuthType Digest
+    AuthName gates
+    AuthDigestProvider python
+    PythonAuthnProvider gates
+    Require valid-user
+</Directory>
 <Directory "{htdocs}/group">
     AuthType Basic
     AuthName gates
@@ -46,6 +55,14 @@ DocumentRoot "{htdocs}"
     PythonAuthnProvider open
     PythonAuthzProvider gates
     Require python-group staff
+</Directory>
+<Directory "{htdocs}/others">
+    AuthType Basic
+    AuthName gates
+    AuthBasicProvider python
+    PythonAuthnProvider open
+    PythonAuthzProvider gates
+    Require python-group others
 </Directory>
 """
 OPEN = """
@@ -61,10 +78,10 @@ def checkpassword(req, user, password):
 def prepare(server):
     from pathlib import Path
 
-    server.extra_modules = ("auth_basic", "authn_core", "authz_user")
+    server.extra_modules = ("auth_basic", "auth_digest", "authn_core", "authz_user")
     server.write("gates.py", (Path(__file__).parent / "handlers" / "gates.py").read_text())
     server.write("open.py", OPEN)
-    for phase in PHASES:
+    for phase in [*PHASES, "others"]:
         server.write(f"{phase}/secret.txt", "the secret")
     server.add(SECTIONS.format(scratch=server.scratch, htdocs=server.htdocs))
 
@@ -74,8 +91,33 @@ def configure(server):
     prepare(server)
 
 
+def place(phase, query=""):
+    return f"/{phase}/secret.txt{'?' + query if query else ''}"
+
+
+def credentials(server, phase, query=""):
+    """What lets somebody in, if the phase says so."""
+    if phase != "digest":
+        return BASIC
+
+    def md5(*parts):
+        return hashlib.md5(":".join(parts).encode()).hexdigest()
+
+    target = place(phase, query)
+    nonce = re.search(r'nonce="([^"]*)"', server.get(target).header("WWW-Authenticate")).group(1)
+    proof = md5(md5("somebody", "gates", "right"), nonce, "00000001", "mine", "auth", md5("GET", target))
+    return "Authorization", (
+        f'Digest username="somebody", realm="gates", nonce="{nonce}", uri="{target}", algorithm=MD5, qop=auth, '
+        f'nc=00000001, cnonce="mine", response="{proof}"')
+
+
+def begin(connection, server, phase, query):
+    """Sends the request without waiting for its answer."""
+    connection.send_head("GET", place(phase, query), [credentials(server, phase, query)])
+
+
 def ask(server, phase, query=""):
-    return server.get(f"/{phase}/secret.txt{'?' + query if query else ''}", [BASIC])
+    return server.get(place(phase, query), [credentials(server, phase, query)])
 
 
 def shut(response):
@@ -93,7 +135,7 @@ def test_it_is_open_when_all_is_well(web, phase):
 @pytest.mark.parametrize("how", ["die", "exit", "raise", "nonsense"])
 @pytest.mark.parametrize("phase", PHASES)
 def test_shut_when_the_phase_fails(web, phase, how):
-    if how == "nonsense" and phase in ("password", "group"):
+    if how == "nonsense" and phase in ("password", "digest", "group"):
         how = "raise"
     assert shut(ask(web, phase, how)) in (500, 502, 503)
     wait_until(lambda: ask(web, phase).status == 200, "the phase to work again")
@@ -102,7 +144,7 @@ def test_shut_when_the_phase_fails(web, phase, how):
 @pytest.mark.parametrize("phase", PHASES)
 def test_shut_while_it_hangs_and_after_its_death(web, phase):
     with web.connect() as connection:
-        connection.send_head("GET", f"/{phase}/secret.txt?hang", [BASIC])
+        begin(connection, web, phase, "hang")
         note = wait_until(lambda: next(iter(web.scratch.iterdir()), None), "the phase to hang")
         pid = int(note.name.rsplit(".", 1)[1])
         note.unlink()
@@ -131,18 +173,31 @@ def test_shut_without_a_supervisor(make_server, phase):
     assert shut(ask(server, phase)) in (500, 503)
 
 
-def test_shut_when_all_workers_are_taken(make_server):
+@pytest.mark.parametrize("phase", PHASES)
+def test_shut_when_all_workers_are_taken(make_server, phase):
     """One thread in one worker, and it hangs: who comes later waits, and is not let in meanwhile."""
     server = make_server()
     server.allow("VIV0011", "VIV0012", "VIV0013", "VIV0020", "VIV0021")
     prepare(server)
     server.supervisor_config("[default]\nprocesses = 1\nthreads = 1\n")
     server.start()
-    wait_until(lambda: ask(server, "access").status == 200, "the phase to work")
+    wait_until(lambda: ask(server, phase).status == 200, "the phase to work")
     with server.connect() as first, server.connect() as second:
-        first.send_head("GET", "/access/secret.txt?hang", [BASIC])
+        begin(first, server, phase, "hang")
         note = wait_until(lambda: next(iter(server.scratch.iterdir()), None), "the phase to hang")
-        second.send_head("GET", "/access/secret.txt?raise", [BASIC])
+        begin(second, server, phase, "raise")
         procs.kill(int(note.name.rsplit(".", 1)[1]))
         assert shut(first.response()) in (500, 502, 503)
         assert shut(second.response()) in (500, 502, 503)
+
+
+@pytest.mark.parametrize("phase", ["password", "digest", "group"])
+def test_wrong_answers_are_no_key(web, phase):
+    """With everything in order, a wrong password or group is refused."""
+    wait_until(lambda: ask(web, phase).status == 200, "the phase to work")
+    if phase == "group":
+        assert shut(web.get("/others/secret.txt", [BASIC])) in (401, 403)
+    else:
+        name, right = credentials(web, phase)
+        wrong = right[:-5] + ("AAAA=" if phase == "password" else '0000"')
+        assert shut(web.get(place(phase), [(name, wrong)])) == 401

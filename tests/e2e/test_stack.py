@@ -94,8 +94,26 @@ class Clients:
         return str(response.status)
 
 
+def leaks(server, supervisor):
+    """What processes hold beyond what the workers and children that there are need."""
+    children, workers = server.httpd_children(), server.workers()
+
+    def count(pid, what):
+        return sum(what in target for target in procs.fds(pid).values())
+
+    held = [("supervisor: workers", count(supervisor, "pidfd"), len(workers)),
+            ("supervisor: pipes", count(supervisor, "pipe:"), 2 * len(workers)),
+            ("supervisor: regions", count(supervisor, "vivarium-region"), len(children))]
+    for pid in children:
+        held += [("child: workers", count(pid, "pidfd"), len(workers)),
+                 ("child: regions", procs.map_count(pid, "vivarium-region"), 1)]
+    held += [("worker: regions", procs.map_count(pid, "vivarium-region"), len(children)) for pid in workers]
+    return [row for row in held if row[1] > row[2]]
+
+
 def test_under_random_kills(server):
     wait_until(lambda: Clients(server.port).one("first") == "200", "the first answer")
+    supervisor = server.supervisor()
     chance = random.Random(7)
     with Clients(server.port) as clients:
         wait_until(lambda: clients.done() > 200, "some answers")
@@ -107,6 +125,8 @@ def test_under_random_kills(server):
     assert not clients.wrong, clients.wrong[:5]
     assert set(clients.outcomes) <= {"200", "500", "502", "503", "truncated"}, clients.outcomes
     assert clients.outcomes["200"] > 200, clients.outcomes
-    # Whoever serves now has nothing left of the dead: descriptors as few as those of a fresh server.
     wait_until(lambda: Clients(server.port).one("last") == "200", "an answer after it all")
+    # Nothing is left of the dead: neither descriptors nor regions, in the supervisor, the children or the workers.
+    assert server.supervisor() == supervisor
+    wait_until(lambda: server.workers() and not leaks(server, supervisor), "everything of the dead to be given back")
     assert not server.log_lines("the token of another")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 from typing import Any, Dict, Iterable, List, Optional, Tuple
 
+from mod_python import _table
+
 #: What was logged: (level, text).
 logged: List[Tuple[int, str]] = []
 #: What ``set_dispatcher`` was given.
@@ -24,41 +26,11 @@ class SERVER_RETURN(Exception):
 SERVER_RETURN.__module__ = "_apache"
 
 
-class table:
-    """A table with case-insensitive keys and duplicates."""
+class table(_table.table):
+    """A table that takes any text, as httpd's do from clients: it is kept as UTF-8."""
 
-    def __init__(self, pairs: Iterable[Tuple[str, str]] = ()) -> None:
-        items = pairs.items() if hasattr(pairs, "items") else pairs
-        self._pairs = [(str(k), str(v)) for k, v in items]
-
-    def _values(self, key: str) -> List[str]:
-        return [v for k, v in self._pairs if k.lower() == key.lower()]
-
-    def __getitem__(self, key: str) -> Any:
-        values = self._values(key)
-        if not values:
-            raise KeyError(key)
-        return values if len(values) > 1 else values[0]
-
-    def __setitem__(self, key: str, value: str) -> None:
-        del self[key]
-        self._pairs.append((key, value))
-
-    def __delitem__(self, key: str) -> None:
-        self._pairs = [(k, v) for k, v in self._pairs if k.lower() != key.lower()]
-
-    def add(self, key: str, value: str) -> None:
-        self._pairs.append((key, value))
-
-    def get(self, key: str, default: Any = None) -> Any:
-        values = self._values(key)
-        return values[0] if values else default
-
-    def items(self) -> List[Tuple[str, str]]:
-        return list(self._pairs)
-
-    def copy(self) -> "table":
-        return table(self._pairs)
+    def __setitem__(self, key: Any, value: Any) -> None:
+        super().__setitem__(key, value.encode("utf-8", "surrogatepass") if isinstance(value, str) else value)
 
 
 table.__name__ = table.__qualname__ = "mp_table"
@@ -183,6 +155,9 @@ class Request:
         if self.write_error is not None:
             raise self.write_error
         self.body += data.encode("utf-8") if isinstance(data, str) else data
+
+    def flush(self) -> None:
+        pass
 
     def read(self, n: int = -1) -> bytes:
         n = len(self.input) if n < 0 else n

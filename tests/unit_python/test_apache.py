@@ -288,7 +288,8 @@ def fails(call, *args):
         assert "is not a Vivarium worker" in str(e), e
     else:
         raise AssertionError(call)
-for call in (apache.config_tree, apache.server_root, apache.table, Mine):
+assert Mine({"a": 1})["A"] == apache.table([("a", 1)])["A"] == "1"
+for call in (apache.config_tree, apache.server_root):
     fails(call)
 fails(apache.log_error, "x")
 fails(apache.mpm_query, 1)

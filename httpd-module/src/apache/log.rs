@@ -46,6 +46,7 @@ pub(crate) fn server(s: Option<Server<'_>>, level: Level, text: &str) {
 
 /// The same with a level number and bytes.
 pub(crate) fn server_bytes(s: Option<Server<'_>>, level: i32, text: &[u8]) {
+    let Some(_inside) = super::ending::inside() else { return };
     let s = s.map_or(core::ptr::null(), |s| s.as_ptr().cast_const());
     // SAFETY: reading a pointer that httpd sets once the configuration has been read.
     let s = if s.is_null() { unsafe { sys::ap_server_conf }.cast_const() } else { s };

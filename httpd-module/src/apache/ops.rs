@@ -7,6 +7,7 @@ use vivarium_protocol::fields::{Field, Value};
 use vivarium_protocol::message::{ConfigNode, ErrorKind, Op, TableId};
 
 use super::request::Request;
+use super::server::Server;
 use crate::conversation::calls::Answer;
 use crate::sys;
 
@@ -47,13 +48,42 @@ pub(crate) fn global(op: Op, number: i64, argument: &[u8]) -> Answer {
         Op::ConfigTree => {
             // SAFETY: the tree lives as long as the configuration that this process runs with.
             let nodes = unsafe { config_nodes(sys::ap_conftree, 0) };
-            codec::encode(&nodes).map_or(
-                Answer::Error(ErrorKind::Value, b"the configuration is too large"),
-                Answer::Bytes,
-            )
+            tree(&nodes)
         }
         _ => Answer::Error(ErrorKind::State, b"only within a request"),
     }
+}
+
+fn tree(nodes: &[ConfigNode]) -> Answer {
+    codec::encode(nodes).map_or(
+        Answer::Error(ErrorKind::Value, b"the configuration is too large"),
+        Answer::Bytes,
+    )
+}
+
+/// The parsed configuration of one virtual host.
+pub(crate) fn config_of(server: Server<'_>) -> Answer {
+    let (file, line) = server.defined_at();
+    // SAFETY: as in `global`: live lists that end with null.
+    let found = unsafe {
+        let mut next = sys::ap_conftree.cast_const();
+        let mut found = Vec::new();
+        while let Some(d) = next.as_ref() {
+            let here = u32::try_from(d.line_num).ok() == Some(line)
+                && super::bytes(d.filename) == Some(file);
+            if here {
+                found.push(config_node(d, 0));
+            }
+            next = d.next;
+        }
+        found
+    };
+    tree(&found)
+}
+
+/// No configuration at all.
+pub(crate) fn no_config() -> Answer {
+    tree(&[])
 }
 
 /// Fills `subprocess_env` as for a CGI script.
@@ -182,18 +212,25 @@ unsafe fn config_nodes(first: *const sys::ap_directive_t, depth: u32) -> Vec<Con
     // SAFETY: live list that ends with null, by the caller's promise; strings live as long.
     while let Some(d) = unsafe { next.as_ref() } {
         // SAFETY: as above.
-        nodes.push(unsafe {
-            ConfigNode {
-                directive: super::bytes(d.directive).unwrap_or(b"").to_vec(),
-                args: super::bytes(d.args).unwrap_or(b"").to_vec(),
-                children: if depth < MAX_NESTING {
-                    config_nodes(d.first_child, depth + 1)
-                } else {
-                    Vec::new()
-                },
-            }
-        });
+        nodes.push(unsafe { config_node(d, depth) });
         next = d.next;
     }
     nodes
+}
+
+/// # Safety
+/// A live directive.
+unsafe fn config_node(d: &sys::ap_directive_t, depth: u32) -> ConfigNode {
+    // SAFETY: strings and children live as long as the directive, by the caller's promise.
+    unsafe {
+        ConfigNode {
+            directive: super::bytes(d.directive).unwrap_or(b"").to_vec(),
+            args: super::bytes(d.args).unwrap_or(b"").to_vec(),
+            children: if depth < MAX_NESTING {
+                config_nodes(d.first_child, depth + 1)
+            } else {
+                Vec::new()
+            },
+        }
+    }
 }

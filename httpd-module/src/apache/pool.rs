@@ -43,6 +43,14 @@ impl<'p> Pool<'p> {
         unsafe { &*leaked }
     }
 
+    /// Registers a clean-up that runs before those of the pool's children, and before they are destroyed.
+    pub(crate) fn before_destroy(self, f: unsafe extern "C" fn(*mut c_void) -> sys::apr_status_t) {
+        // SAFETY: the pool is live, and the function takes no data.
+        unsafe {
+            sys::apr_pool_pre_cleanup_register(self.as_ptr(), core::ptr::null(), Some(f));
+        }
+    }
+
     /// Registers a clean-up. The function must not unwind and must be fit for `data`.
     pub(crate) fn on_destroy(
         self,

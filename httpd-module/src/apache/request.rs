@@ -293,8 +293,14 @@ impl<'r> Request<'r> {
                     Value::Tuple(vec![opt(r.useragent_ip), Value::Int(i64::from(port))])
                 }
                 Field::UseragentIp => opt(r.useragent_ip),
+                Field::Finfo => super::finfo::read(self),
             }
         }
+    }
+
+    /// Makes what httpd believes of the size of the request's file no larger than the file is.
+    pub(crate) fn limit_file_size(self) {
+        super::finfo::limit(self);
     }
 
     /// Assigns a field. Type and writability have been checked when the change was decoded.
@@ -307,6 +313,10 @@ impl<'r> Request<'r> {
             Value::Int(n) => c_int::try_from(*n).unwrap_or(c_int::MAX),
             _ => 0,
         };
+        if let (Field::Finfo, Value::Tuple(values)) = (field, value) {
+            super::finfo::write(self, values);
+            return;
+        }
         // SAFETY: live request, owned by this thread; strings are NUL-terminated copies in its pool.
         unsafe {
             let r = self.raw();

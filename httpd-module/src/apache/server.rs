@@ -79,6 +79,49 @@ impl<'s> Server<'s> {
         unsafe { super::pool::Pool::from_raw((*self.raw().process).pool) }
     }
 
+    /// Whether it is a `<VirtualHost>`.
+    pub(crate) fn is_virtual(self) -> bool {
+        self.raw().is_virtual != 0
+    }
+
+    /// Where its `<VirtualHost>` begins: file and line.
+    pub(crate) fn defined_at(self) -> (&'s [u8], u32) {
+        // SAFETY: a string of the configuration's pool.
+        let file = unsafe { super::bytes(self.raw().defn_name) }.unwrap_or(b"");
+        (file, self.raw().defn_line_number)
+    }
+
+    /// Nothing but what everybody can find out by asking this httpd for a page.
+    pub(crate) fn bare_info(self) -> ServerInfo {
+        let raw = self.raw();
+        ServerInfo {
+            next: None,
+            defn_name: None,
+            defn_line_number: 0,
+            server_admin: None,
+            server_hostname: None,
+            port: 0,
+            error_fname: None,
+            loglevel: raw.log.level,
+            is_virtual: false,
+            timeout: raw.timeout as f64 / 1e6,
+            keep_alive_timeout: raw.keep_alive_timeout as f64 / 1e6,
+            keep_alive_max: raw.keep_alive_max,
+            keep_alive: raw.keep_alive,
+            path: None,
+            names: Vec::new(),
+            wild_names: Vec::new(),
+            limit_req_line: raw.limit_req_line,
+            limit_req_fieldsize: raw.limit_req_fieldsize,
+            limit_req_fields: raw.limit_req_fields,
+            server_scheme: None,
+            config: vec![0; 4],
+            options: vec![0; 4],
+            my_generation: 0,
+            restart_time: crate::daemon::started_at(),
+        }
+    }
+
     /// What Python may know of it.
     pub(crate) fn info(self) -> ServerInfo {
         let raw = self.raw();

@@ -31,6 +31,18 @@ impl<'t> Table<'t> {
         })
     }
 
+    /// How many pairs there are.
+    pub(crate) fn len(self) -> usize {
+        // SAFETY: as in `pairs`.
+        let array = unsafe { sys::apr_table_elts(self.0.as_ptr()).as_ref() };
+        array.map_or(0, |a| usize::try_from(a.nelts).unwrap_or(0))
+    }
+
+    /// Whether there is a value of `key`.
+    pub(crate) fn has(self, key: &[u8]) -> bool {
+        self.pairs().any(|(k, _)| k.eq_ignore_ascii_case(key))
+    }
+
     /// Replaces all values of `key` by one.
     pub(crate) fn set(self, pool: Pool<'_>, key: &[u8], value: &[u8]) {
         let (key, value) = (pool.dup(key), pool.dup(value));

@@ -73,6 +73,20 @@ pub(crate) struct FilterDef {
 /// Pairs of a table; an inner section's value replaces an outer one's.
 pub(crate) type Pairs = Vec<(Bytes, Bytes)>;
 
+/// Whose Python a section's is.
+#[derive(Debug, Clone)]
+pub(crate) enum TenantOf {
+    /// A tenant, and the directory of the section that names it.
+    Name(Arc<str>, Option<Bytes>),
+    /// The tenant of the user whose directory a file is in.
+    User {
+        /// The template's name; empty for the first that matches.
+        template: Arc<str>,
+        /// What the directories look like.
+        pattern: Pattern,
+    },
+}
+
 /// What belongs to one section, or to the merge of several.
 #[derive(Debug, Default)]
 pub(crate) struct DirConf {
@@ -88,6 +102,8 @@ pub(crate) struct DirConf {
     pub(crate) requires: Option<Vec<Bytes>>,
     /// Extensions that `AddHandler` maps to us.
     pub(crate) extensions: Vec<Bytes>,
+    /// `VivariumTenant`.
+    pub(crate) tenant: Option<TenantOf>,
     encoded_config: OnceLock<Vec<u8>>,
     encoded_options: OnceLock<Vec<u8>>,
 }
@@ -138,6 +154,7 @@ impl DirConf {
             // As mod_authz_core without `AuthMerging`: a section's own lines take the place of outer ones.
             requires: inner.requires.clone().or_else(|| outer.requires.clone()),
             extensions: outer.extensions.iter().chain(&inner.extensions).cloned().collect(),
+            tenant: inner.tenant.clone().or_else(|| outer.tenant.clone()),
             ..Self::default()
         }
     }

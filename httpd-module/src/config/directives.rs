@@ -2,10 +2,12 @@
 //! and `scripts/gen-docs` the documentation.
 
 use vivarium_protocol::message::Phase;
+use vivarium_protocol::policy::is_valid_name;
 
 use crate::apache::has_module;
+use crate::apache::pattern::Pattern;
 
-use super::dir::{DirConf, FilterDef, Handler, set};
+use super::dir::{DirConf, FilterDef, Handler, TenantOf, set};
 use super::server::{Daemon, ServerConf};
 
 /// Where a directive may stand, in httpd's bits (`http_config.h`).
@@ -40,7 +42,7 @@ pub(crate) struct Args<'a> {
     /// The directory of the section, with a trailing slash, or the path of a `<Location>`.
     pub(crate) directory: Option<Vec<u8>>,
     /// The section's pattern, if many directories match it.
-    pub(crate) pattern: Option<crate::apache::pattern::Pattern>,
+    pub(crate) pattern: Option<Pattern>,
     /// The section is a `<Location>`.
     pub(crate) is_location: bool,
     /// Filters to register with httpd: name, input.
@@ -238,9 +240,13 @@ fn one_value(a: &mut Args<'_>) -> Result<(), String> {
     Ok(())
 }
 
-/// A flag that is checked and has no effect; `get_config()` does not show it.
-fn ignored_flag(a: &mut Args<'_>) -> Result<(), String> {
-    on_or_off(a).map(|_| ())
+/// Belongs to httpd as a whole, in whichever server it stands; `get_config()` does not show it.
+fn optimize(a: &mut Args<'_>) -> Result<(), String> {
+    let on = on_or_off(a)? == b"1";
+    if let Some(server) = a.server.as_deref_mut() {
+        server.optimize = on;
+    }
+    Ok(())
 }
 
 fn on_or_off(a: &Args<'_>) -> Result<&'static [u8], String> {
@@ -299,6 +305,51 @@ fn daemon(a: &mut Args<'_>) -> Result<(), String> {
         return Err(format!("{} belongs to the main server", a.name));
     };
     server.daemon = Some(daemon);
+    Ok(())
+}
+
+fn tenant(a: &mut Args<'_>) -> Result<(), String> {
+    let [name] = a.words.as_slice() else {
+        return Err(format!("{} takes one tenant's name", a.name));
+    };
+    let name = String::from_utf8_lossy(name).into_owned();
+    if let Some(template) = name.strip_suffix("~*") {
+        // `~x` shows that any user could stand there.
+        if !is_valid_name(&format!("{template}~x")) {
+            return Err(format!("{}: `{template}` cannot be a template's name", a.name));
+        }
+        let Some(pattern) = a.pattern.clone().filter(Pattern::has_user) else {
+            return Err(format!(
+                "{}: `~*` needs a <Directory> whose path has a step with a wildcard, or a <DirectoryMatch> with a group",
+                a.name
+            ));
+        };
+        a.dir.tenant = Some(TenantOf::User { template: template.into(), pattern });
+        return Ok(());
+    }
+    if !is_valid_name(&name) {
+        return Err(format!(
+            "{}: `{name}` cannot be a tenant's name: at most 64 letters, digits, `-`, `_` and `.`, not beginning with a dot \
+             or a dash",
+            a.name
+        ));
+    }
+    let directory = a.directory.as_deref().filter(|_| !a.is_location && a.pattern.is_none());
+    a.dir.tenant = Some(TenantOf::Name(name.into(), directory.map(Into::into)));
+    Ok(())
+}
+
+fn tenant_dir(a: &mut Args<'_>) -> Result<(), String> {
+    let [path] = a.words.as_slice() else {
+        return Err(format!("{} takes one directory", a.name));
+    };
+    let path = String::from_utf8_lossy(path).into_owned();
+    if !path.starts_with('/') || path.len() > 4096 {
+        return Err(format!("{}: the path must be absolute", a.name));
+    }
+    if let Some(server) = a.server.as_deref_mut() {
+        server.tenants_dir = Some(path);
+    }
     Ok(())
 }
 

@@ -14,6 +14,10 @@ pub(crate) enum Daemon {
 pub(crate) struct ServerConf {
     /// `PythonImport`: what and in which interpreter; of effect in the main server only.
     pub(crate) imports: Vec<(Vec<u8>, Vec<u8>)>,
+    /// `PythonOptimize On`.
+    pub(crate) optimize: bool,
     /// `VivariumDaemon`, main server only.
     pub(crate) daemon: Option<Daemon>,
+    /// `VivariumTenantDir`, main server only.
+    pub(crate) tenants_dir: Option<String>,
 }

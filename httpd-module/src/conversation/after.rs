@@ -7,15 +7,14 @@
 
 use std::collections::HashMap;
 use std::rc::Rc;
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use vivarium_protocol::control::PoolKey;
 use vivarium_protocol::fields::{FIELDS, When};
 use vivarium_protocol::frame::{Header, NO_RID};
 use vivarium_protocol::message::{
-    Call, ErrorKind, HandlerRef, LogScope, Op, Phase, Reply, SNAPSHOT_TABLES, Snapshot,
-    write_enter_head,
+    Call, ENTER_MORE, ErrorKind, HandlerRef, Leave, LogScope, Op, Phase, Reply, SNAPSHOT_TABLES,
+    Snapshot, write_enter_head,
 };
 use vivarium_protocol::region::Owner;
 use vivarium_protocol::wire::Writer;
@@ -24,30 +23,76 @@ use super::exchange::{Conversation, Level};
 use super::run::{self, What};
 use super::tree::{Entry, Tree};
 use super::{Fault, calls, snapshot};
-use crate::apache::edge::guarded;
 use crate::apache::request::Request;
-use crate::apache::{log, server};
+use crate::apache::{ending, log, server};
 use crate::config::dir::{Handler, HandlerList, for_file};
+use crate::grants;
+use crate::grants::view::View;
 use crate::link::pool::Pool;
-use crate::process;
+use crate::tenants;
 
-/// How many ended trees may wait for each thread.
-const QUEUE: usize = 1024;
-/// How many threads; a tree's parts are always done by one of them.
-const THREADS: usize = 4;
+/// The number of a tree's root.
+const ROOT: u32 = 0;
 
 /// A tree that is over.
+#[derive(Debug)]
 pub(crate) struct Job {
     pub(crate) tree: u64,
+    /// Whose it is, once it has been divided.
+    pub(crate) tenant: Box<str>,
     /// Where its objects are: pool, worker, whether clean-ups are registered.
     pub(crate) homes: Vec<(Arc<Pool>, Owner, bool)>,
     pub(crate) log: Option<LogPart>,
-    pub(crate) cleanup: Option<(PoolKey, Arc<Vec<Handler>>)>,
+    pub(crate) cleanup: Vec<CleanupPart>,
     pub(crate) client: Vec<u8>,
     pub(crate) server: u32,
 }
 
+impl Job {
+    /// Its parts, one for each tenant.
+    pub(super) fn by_tenant(self) -> Vec<Self> {
+        let Self { tree, homes, log, cleanup, client, server, .. } = self;
+        let mut parts: Vec<Self> = Vec::with_capacity(1);
+        let at = |tenant: &str, parts: &mut Vec<Self>| {
+            parts.iter().position(|p| *p.tenant == *tenant).unwrap_or_else(|| {
+                parts.push(Self {
+                    tree,
+                    tenant: tenant.into(),
+                    homes: Vec::new(),
+                    log: None,
+                    cleanup: Vec::new(),
+                    client: client.clone(),
+                    server,
+                });
+                parts.len() - 1
+            })
+        };
+        if let Some(log) = log {
+            let i = at(&log.key.tenant, &mut parts);
+            parts[i].log = Some(log);
+        }
+        for home in homes {
+            let i = at(home.0.tenant().name(), &mut parts);
+            parts[i].homes.push(home);
+        }
+        for part in cleanup {
+            let i = at(&part.key.tenant, &mut parts);
+            parts[i].cleanup.push(part);
+        }
+        parts
+    }
+}
+
+/// Clean-up handlers of a request, and the pool that they run in.
+#[derive(Debug)]
+pub(crate) struct CleanupPart {
+    pub(crate) rid: u32,
+    pub(crate) key: PoolKey,
+    pub(crate) handlers: Arc<Vec<Handler>>,
+}
+
 /// A log phase that is to be run, with all that it may look at.
+#[derive(Debug)]
 pub(crate) struct LogPart {
     key: PoolKey,
     rid: u32,
@@ -57,6 +102,7 @@ pub(crate) struct LogPart {
 
 /// A request's values when it ended.
 #[derive(Default)]
+#[derive(Debug)]
 struct Frozen {
     /// Encoded snapshots by request number.
     snapshots: HashMap<u32, Vec<u8>>,
@@ -77,13 +123,17 @@ pub(crate) fn take_down(
     let key = run::pool_key(r, &definitions);
     let what = What { phase: Phase::Log, handlers: &handlers, filter: None, extension };
     let mut payload = Vec::with_capacity(1536);
-    run::encode(&mut payload, r, tree, &what, tree.home(&key).is_none());
+    let tenant = tenants::get(&key.tenant);
+    run::encode(&mut payload, r, tree, &what, tree.home(&key).is_none(), &tenant);
+    let policy = tenant.confined();
+    let view = policy.as_deref().map(|policy| View { tenant: tenant.name(), policy });
     let mut frozen = Frozen::default();
     let mut next = Some(r);
     while let Some(r) = next {
-        if let Some(rid) = tree.number(Some(r)) {
+        let shown = view.as_ref().is_none_or(|v| v.owns(r));
+        if let Some(rid) = tree.number(Some(r)).filter(|_| shown) {
             let mut bytes = Vec::with_capacity(1024);
-            snapshot::write(&mut Writer::new(&mut bytes), tree, r);
+            snapshot::write(&mut Writer::new(&mut bytes), tree, r, view.as_ref());
             frozen.snapshots.insert(rid, bytes);
             for row in FIELDS.iter().filter(|row| row.when == When::Asked) {
                 let mut bytes = Vec::new();
@@ -96,38 +146,6 @@ pub(crate) fn take_down(
     tree.set_log(LogPart { key, rid: entry.rid, payload, frozen });
 }
 
-static SENDERS: [OnceLock<Option<SyncSender<Job>>>; THREADS] = [const { OnceLock::new() }; THREADS];
-
-/// Does a job soon.
-pub(crate) fn queue(job: Job) {
-    let sender = SENDERS[job.tree as usize % THREADS].get_or_init(|| {
-        let (sender, receiver) = sync_channel(QUEUE);
-        let started = process::without_signals(|| {
-            std::thread::Builder::new()
-                .name("vivarium-after".into())
-                .stack_size(256 << 10)
-                .spawn(move || run_jobs(&receiver))
-        });
-        started.is_ok().then_some(sender)
-    });
-    let left = match sender {
-        Some(sender) => match sender.try_send(job) {
-            Ok(()) => None,
-            Err(TrySendError::Full(job) | TrySendError::Disconnected(job)) => Some(job),
-        },
-        None => Some(job),
-    };
-    if let Some(job) = left {
-        carry_out(job);
-    }
-}
-
-fn run_jobs(jobs: &Receiver<Job>) {
-    while let Ok(job) = jobs.recv() {
-        guarded("the end of a request", (), || carry_out(job));
-    }
-}
-
 /// What serves a conversation after the end of its request.
 pub(crate) struct Afterwards<'j> {
     frozen: Option<&'j Frozen>,
@@ -135,38 +153,57 @@ pub(crate) struct Afterwards<'j> {
     server: u32,
 }
 
-fn carry_out(mut job: Job) {
+pub(super) fn carry_out(mut job: Job) {
     if let Some(part) = job.log.take()
         && let Err(fault) = log_phase(&mut job, &part)
     {
         complain(&job, Phase::Log, &fault);
     }
     for (pool, owner, cleanups) in &job.homes {
-        if pool.is_alive(*owner) == Some(false) {
-            // It has forgotten everything by itself.
-            continue;
-        }
-        let handlers = match &job.cleanup {
-            Some((key, handlers)) if key == pool.key() => Some(handlers),
-            _ => None,
-        };
-        let phase = if *cleanups || handlers.is_some() { Phase::Cleanup } else { Phase::Forget };
-        let handlers: Vec<HandlerRef<'_>> =
-            handlers.iter().flat_map(|l| l.iter()).map(Handler::to_ref).collect();
-        let mut payload = Vec::with_capacity(64);
-        let mut w = Writer::new(&mut payload);
-        write_enter_head(&mut w, phase, 0, job.tree, &handlers, None, None);
-        w.bytes(&[]);
-        w.bytes(&[]);
-        let rid = if phase == Phase::Cleanup { 0 } else { NO_RID };
-        let level = Level::afterwards(rid);
-        let after = Afterwards { frozen: None, client: &job.client, server: job.server };
-        let done = Conversation::begin(Arc::clone(pool), Some(*owner))
-            .and_then(|c| c.enter_afterwards(&after, &level, &payload));
-        if let (Err(fault), Phase::Cleanup) = (done, phase) {
-            complain(&job, phase, &fault);
+        end_at(&job, pool, *owner, *cleanups);
+    }
+}
+
+/// Ends the tree in one worker: the clean-ups of sub-requests and redirected ones, then the root's and all others.
+fn end_at(job: &Job, pool: &Arc<Pool>, owner: Owner, mut cleanups: bool) {
+    let parts: Vec<&CleanupPart> = job.cleanup.iter().filter(|p| p.key == *pool.key()).collect();
+    for part in parts.iter().filter(|p| p.rid != ROOT) {
+        match cleanup(job, pool, owner, Phase::Cleanup, Some(part), ENTER_MORE) {
+            Ok(leave) => cleanups |= leave.cleanups,
+            Err(fault) => complain(job, Phase::Cleanup, &fault),
         }
     }
+    let own = parts.into_iter().find(|p| p.rid == ROOT);
+    let phase = if cleanups || own.is_some() { Phase::Cleanup } else { Phase::Forget };
+    if let (Err(fault), Phase::Cleanup) = (cleanup(job, pool, owner, phase, own, 0), phase) {
+        complain(job, phase, &fault);
+    }
+}
+
+/// One such `Enter`. A worker that is dead has forgotten everything by itself.
+fn cleanup(
+    job: &Job,
+    pool: &Arc<Pool>,
+    owner: Owner,
+    phase: Phase,
+    part: Option<&CleanupPart>,
+    flags: u8,
+) -> Result<Leave, Fault> {
+    if pool.is_alive(owner) == Some(false) {
+        return Ok(Leave { result: 0, keep: false, cleanups: false });
+    }
+    let handlers: Vec<HandlerRef<'_>> =
+        part.iter().flat_map(|p| p.handlers.iter()).map(Handler::to_ref).collect();
+    let mut payload = Vec::with_capacity(64);
+    let mut w = Writer::new(&mut payload);
+    write_enter_head(&mut w, phase, flags, job.tree, &handlers, None, None);
+    w.bytes(&[]);
+    w.bytes(&[]);
+    let rid = if phase == Phase::Cleanup { part.map_or(ROOT, |p| p.rid) } else { NO_RID };
+    let level = Level::afterwards(rid);
+    let after = Afterwards { frozen: None, client: &job.client, server: job.server };
+    let conversation = Conversation::begin(Arc::clone(pool), Some(owner))?;
+    conversation.enter_afterwards(&after, &level, &payload)
 }
 
 fn log_phase(job: &mut Job, part: &LogPart) -> Result<(), Fault> {
@@ -197,6 +234,7 @@ fn complain(job: &Job, phase: Phase, fault: &Fault) {
 impl Afterwards<'_> {
     /// A log line with the client that the request came from.
     fn log(&self, level: i32, text: &[u8]) {
+        let Some(_inside) = ending::inside() else { return };
         let s = server::main().and_then(|m| m.chain().find(|s| s.number() == self.server));
         for line in text.split(|b| *b == b'\n') {
             let mut whole = Vec::with_capacity(line.len() + 40);
@@ -216,7 +254,29 @@ impl Afterwards<'_> {
         call: &Call<'_>,
     ) -> Result<(), Fault> {
         let gone = Reply::Error { kind: ErrorKind::State, text: b"the request is over" };
+        let Some(_inside) = ending::inside() else { return c.reply(header, &gone) };
         let snapshot = self.frozen.and_then(|f| f.snapshots.get(&header.rid));
+        let tenant = c.pool().tenant();
+        if let Some(policy) = tenant.confined() {
+            let own = server::main().and_then(|m| m.chain().find(|s| s.number() == self.server));
+            match call {
+                Call::Log { scope, level, text } => {
+                    let head = [b"[client ", self.client, b"] "].concat();
+                    let level = i32::from((*level).min(7));
+                    grants::calls::log_outside(tenant, &policy, *scope, level, text, own, &head);
+                    return c.reply(header, &Reply::Ok);
+                }
+                Call::Server(_)
+                | Call::Op {
+                    op: Op::ServerRoot | Op::MpmQuery | Op::ExistsConfigDefine | Op::ConfigTree,
+                    ..
+                } => {
+                    let view = View { tenant: tenant.name(), policy: &policy };
+                    return calls::answer_confined(c, header, call, &view, own, None);
+                }
+                _ => {}
+            }
+        }
         let reply = match call {
             Call::Log { scope: LogScope::Server(number), level, text } => {
                 let s = server::main().and_then(|m| m.chain().find(|s| s.number() == *number));

@@ -11,6 +11,7 @@ use vivarium_protocol::message::{ErrorKind, Reply};
 
 use super::Fault;
 use super::exchange::{Conversation, Level};
+use super::promise::Promise;
 use super::tree::{Entry, Tree};
 use crate::apache::brigade::{Brigade, Next};
 use crate::apache::filter;
@@ -40,6 +41,8 @@ pub(crate) struct Output {
     failed: Cell<bool>,
     /// Files handed to httpd for this request.
     files: Cell<u32>,
+    /// The length that the answer has promised, if its tenant is confined.
+    pub(crate) promise: Promise,
 }
 
 impl Output {
@@ -54,6 +57,10 @@ impl Output {
     }
     pub(crate) fn begun(&self) -> bool {
         self.passed.get()
+    }
+    /// Whether the client has been sent nothing, nor should have been.
+    pub(crate) fn is_unsent(&self) -> bool {
+        !self.passed.get() && !self.flush.get()
     }
     /// Whether the client is gone.
     pub(crate) fn failed(&self) -> bool {
@@ -75,6 +82,14 @@ pub(crate) fn pass(conversation: &Conversation, entry: &Entry, flush: bool) {
     hand_on(conversation, entry, flush, false);
 }
 
+/// Hands on what was written with a flush, before anything else happens to the request: whether there was time to send it
+/// already makes no difference.
+pub(crate) fn settle(conversation: &Conversation, entry: &Entry) {
+    if entry.output.wants_flush() {
+        pass(conversation, entry, true);
+    }
+}
+
 /// The same at the end of an answer: what was gathered goes together with the end of the stream, so that httpd knows its
 /// length (`Content-Length`, ranges) and sends it at once.
 pub(crate) fn finish(conversation: &Conversation, entry: &Entry) {
@@ -89,7 +104,8 @@ fn hand_on(conversation: &Conversation, entry: &Entry, flush: bool, end: bool) {
     let waiting = output.gathered.replace(0) > 0;
     let (Some(r), true) = (entry.request(), waiting || flush) else { return };
     let Some(bb) = output.brigade(entry) else { return };
-    if output.failed.get() {
+    // An error page takes the place of an answer whose head cannot be sent.
+    if output.failed.get() || (entry.bad_header.get() && !output.begun()) {
         bb.clear();
         return;
     }
@@ -99,7 +115,9 @@ fn hand_on(conversation: &Conversation, entry: &Entry, flush: bool, end: bool) {
     if end {
         bb.push_eos();
     }
-    output.passed.set(true);
+    if !output.passed.replace(true) && conversation.pool().tenant().confined().is_some() {
+        output.promise.begin(r, end);
+    }
     let status = filter::pass(r.output_filters(), bb);
     bb.clear();
     if status != sys::APR_SUCCESS || r.connection().aborted() {
@@ -138,7 +156,8 @@ pub(crate) fn write(
     header: Header,
 ) -> Result<(), Fault> {
     let len = header.len as usize;
-    if header.flags & BODY_FILTER != 0 {
+    let into_page = level.is_element && header.rid == level.rid();
+    if header.flags & BODY_FILTER != 0 || into_page {
         let Some(run) = &level.filter else {
             return Err(conversation.broken("filter output outside of a filter".into()));
         };
@@ -155,12 +174,16 @@ pub(crate) fn write(
             conversation.broken(format!("output for request {}, which is over", header.rid))
         );
     };
-    append(conversation, bb, len)?;
-    let gathered = entry.output.gathered.get() + len;
+    let kept = entry.output.promise.take(len as u64) as usize;
+    append(conversation, bb, kept)?;
+    conversation.skip(len - kept)?;
+    let gathered = entry.output.gathered.get() + kept;
     entry.output.gathered.set(gathered);
     let flush = header.flags & BODY_FLUSH != 0;
     if header.flags & BODY_SYNC != 0 {
-        pass(conversation, &entry, flush);
+        if flush || gathered >= GATHER {
+            pass(conversation, &entry, flush);
+        }
         return if entry.output.failed() {
             conversation.reply(header, &Reply::Error { kind: ErrorKind::Io, text: CLIENT_GONE })
         } else {
@@ -205,7 +228,7 @@ pub(crate) fn read(
     let Some(r) = entry.request() else {
         return conversation.reply(header, &super::calls::over());
     };
-    pass(conversation, entry, false);
+    settle(conversation, entry);
     let setup = entry.body_setup.get().unwrap_or_else(|| r.setup_client_block());
     entry.body_setup.set(Some(setup));
     if setup != sys::OK {
@@ -302,7 +325,7 @@ pub(crate) fn send_file(
         _ => return refuse("only regular files that are open for reading can be sent"),
     };
     let left = size.saturating_sub(offset);
-    let len = len.map_or(left, |n| n.min(left));
+    let len = entry.output.promise.take(len.map_or(left, |n| n.min(left)));
     let Some(bb) = entry.output.brigade(entry) else {
         return conversation.reply(header, &super::calls::over());
     };

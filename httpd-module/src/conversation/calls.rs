@@ -2,8 +2,10 @@
 
 use std::rc::Rc;
 
-use vivarium_protocol::fields::Field;
+use vivarium_protocol::codes;
+use vivarium_protocol::fields::{Field, Value};
 use vivarium_protocol::frame::Header;
+use vivarium_protocol::policy::Grants;
 use vivarium_protocol::message::{Call, Change, ErrorKind, LogScope, Op, Phase, Reply, TableId};
 use vivarium_protocol::table::write_table;
 use vivarium_protocol::wire::{Reader, WireError, Writer};
@@ -14,8 +16,10 @@ use super::{Fault, body, filters, snapshot};
 use crate::apache::log;
 use crate::apache::ops;
 use crate::apache::request::Request;
-use crate::apache::server;
+use crate::apache::server::{self, Server};
 use crate::config::dir::{FilterDef, Handler};
+use crate::grants::view::View;
+use crate::grants::{self, Refusal, changes};
 
 /// The reply about a request that is gone.
 pub(crate) fn over() -> Reply<'static> {
@@ -26,19 +30,70 @@ fn refused(kind: ErrorKind, text: &'static [u8]) -> Reply<'static> {
     Reply::Error { kind, text }
 }
 
-/// Applies a list of changes to a request.
+/// Applies a list of changes to a request; what a confined tenant may not change is left as it is.
 ///
 /// # Errors
 /// A malformed change; those before it have been applied.
-pub(crate) fn apply_changes(entry: &Entry, payload: &[u8]) -> Result<(), WireError> {
+pub(crate) fn apply_changes(
+    c: &Conversation,
+    level: &Level,
+    entry: &Entry,
+    payload: &[u8],
+) -> Result<(), WireError> {
     let mut reader = Reader::new(payload);
+    let tenant = c.pool().tenant();
+    let policy = tenant.confined();
     let request = entry.request();
     while let Some(change) = Change::read(&mut reader)? {
         // A request that is gone meanwhile (a sub-request, say) has nothing left to change.
         let Some(r) = request else { continue };
+        if let Some(name) = unsendable(&change) {
+            refuse_header(entry, r, name);
+            continue;
+        }
+        if let Some(policy) = &policy {
+            let phase = level.phase.get();
+            let checked = changes::check(tenant.name(), policy, entry, r, phase, &change);
+            if let Err(refusal) = checked {
+                grants::complain(entry, tenant.name(), &refusal);
+                entry.guard.refuse(refusal);
+                continue;
+            }
+        }
+        if matches!(change, Change::Field(Field::Filename | Field::Finfo, _)) {
+            entry.file_told.set(true);
+        }
         apply(r, &change).map_err(|what| WireError { at: reader.position(), what })?;
     }
     Ok(())
+}
+
+/// The name of the header that a change would set, if that header cannot be sent. httpd finds it too, but only in the
+/// middle of its filters, where what it makes of the answer depends on what has passed already.
+fn unsendable<'a>(change: &Change<'a>) -> Option<&'a [u8]> {
+    let is_name =
+        |s: &[u8]| !s.is_empty() && s.iter().all(|b| *b > b' ' && *b != b':' && *b != 127);
+    let is_value = |s: &[u8]| s.iter().all(|b| (*b >= b' ' && *b != 127) || *b == b'\t');
+    match change {
+        Change::Set(TableId::HeadersOut | TableId::ErrHeadersOut, name, value)
+        | Change::Add(TableId::HeadersOut | TableId::ErrHeadersOut, name, value) => {
+            (!is_name(name) || !is_value(value)).then_some(*name)
+        }
+        Change::Field(Field::ContentType, Value::Str(s)) if !is_value(s) => Some(b"Content-Type"),
+        Change::Field(Field::StatusLine, Value::Str(s)) if !is_value(s) => Some(b"(status line)"),
+        _ => None,
+    }
+}
+
+fn refuse_header(entry: &Entry, r: Request<'_>, name: &[u8]) {
+    // One line for each phase: a hostile worker has many headers to offer.
+    if entry.output.begun() || entry.bad_header.replace(true) {
+        return;
+    }
+    let name = name.escape_ascii();
+    let text =
+        format!("{}: the header {name} has a character that no header may have", codes::BAD_HEADER);
+    log::request(r, log::Level::Err as i32, text.as_bytes());
 }
 
 fn apply(r: Request<'_>, change: &Change<'_>) -> Result<(), &'static str> {
@@ -81,10 +136,19 @@ pub(crate) fn answer(
     header: Header,
     call: Call<'_>,
 ) -> Result<(), Fault> {
+    let tenant = c.pool().tenant();
+    let policy = tenant.confined();
+    let view = policy.as_deref().map(|policy| View { tenant: tenant.name(), policy });
     // What belongs to no request, or to one that is over.
     match &call {
         Call::Log { scope, level: number, text } => {
-            write_log(tree, header.rid, *scope, i32::from((*number).min(7)), text);
+            let number = i32::from((*number).min(7));
+            match &policy {
+                None => write_log(tree, header.rid, *scope, number, text),
+                Some(policy) => {
+                    grants::calls::log(tree, tenant, policy, header.rid, *scope, number, text);
+                }
+            }
             return c.reply(header, &Reply::Ok);
         }
         Call::Server(_)
@@ -92,7 +156,14 @@ pub(crate) fn answer(
             op: Op::ServerRoot | Op::MpmQuery | Op::ExistsConfigDefine | Op::ConfigTree,
             ..
         } => {
-            return answer_global(c, header, &call);
+            return match &view {
+                None => answer_global(c, header, &call),
+                Some(view) => {
+                    let request = tree.entry(header.rid).and_then(|e| e.request());
+                    let own = request.map(Request::server).or_else(|| tree.server());
+                    answer_confined(c, header, &call, view, own, level.entry.as_deref())
+                }
+            };
         }
         _ => {}
     }
@@ -108,6 +179,18 @@ pub(crate) fn answer(
     }
     let entry = c.entry(tree, header.rid)?;
     let Some(r) = entry.request() else { return c.reply(header, &over()) };
+    if let Some(policy) = &policy {
+        // What was refused before, Python is told now.
+        let refusal = match entry.guard.take_untold() {
+            Some(refusal) => Some(refusal),
+            None => grants::calls::check(policy, &entry, r, &call).err().inspect(|refusal| {
+                grants::complain(&entry, tenant.name(), refusal);
+            }),
+        };
+        if let Some(refusal) = refusal {
+            return c.reply(header, &grants::calls::reply(&refusal.text()));
+        }
+    }
     match call {
         Call::Read(want) => body::read(c, &entry, header, want, false),
         Call::ReadSome(most) => body::read(c, &entry, header, Some(u64::from(most)), true),
@@ -127,8 +210,15 @@ pub(crate) fn answer(
             if uri.contains(&0) {
                 return c.reply(header, &refused(ErrorKind::Value, b"a NUL in the URI"));
             }
-            body::pass(c, &entry, false);
-            r.internal_redirect(uri);
+            body::pass(c, &entry, entry.output.wants_flush());
+            if view.as_ref().is_some_and(|v| !v.policy.allows(Grants::FOREIGN_URIS)) {
+                if !tree.within(tenant.name(), || r.internal_redirect(uri)) {
+                    let no = Refusal::grant("a redirect to that place", Grants::FOREIGN_URIS);
+                    return c.reply(header, &grants::calls::reply(&no.text()));
+                }
+            } else {
+                r.internal_redirect(uri);
+            }
             c.reply(header, &Reply::Ok)
         }
         Call::AddFilter { name, is_input } => {
@@ -143,7 +233,7 @@ pub(crate) fn answer(
             c.reply(header, &reply)
         }
         Call::Field(number) => {
-            body::pass(c, &entry, false);
+            body::settle(c, &entry);
             let Some(field) = Field::from_u8(number) else {
                 return Err(c.broken(format!("no field {number}")));
             };
@@ -152,15 +242,22 @@ pub(crate) fn answer(
             c.reply(header, &Reply::Value(&bytes))
         }
         Call::Table(id) => {
-            body::pass(c, &entry, false);
-            c.reply(header, &Reply::Bytes(&table_bytes(r, id)))
+            body::settle(c, &entry);
+            c.reply(header, &Reply::Bytes(&table_bytes(r, id, view.as_ref())))
         }
         Call::Snapshot => {
             let mut bytes = Vec::with_capacity(1024);
-            snapshot::write(&mut Writer::new(&mut bytes), tree, r);
+            snapshot::write(&mut Writer::new(&mut bytes), tree, r, view.as_ref());
             c.reply(header, &Reply::Bytes(&bytes))
         }
-        Call::Connection => c.reply(header, &Reply::Connection(r.connection().info())),
+        Call::Connection => {
+            let info = r.connection().info();
+            let info = match &view {
+                Some(view) => view.connection(info, Some(r.server())),
+                None => info,
+            };
+            c.reply(header, &Reply::Connection(info))
+        }
         Call::AddCgiVars => {
             ops::add_cgi_vars(r);
             c.reply(header, &Reply::Ok)
@@ -177,7 +274,7 @@ pub(crate) fn answer(
             if text.contains(&0) {
                 return c.reply(header, &refused(ErrorKind::Value, b"a NUL in an argument"));
             }
-            body::pass(c, &entry, false);
+            body::settle(c, &entry);
             let answer = ops::of_request(r, op, number, text);
             c.reply(header, &answer.as_reply())
         }
@@ -222,14 +319,45 @@ pub(crate) fn answer_global(
     }
 }
 
-fn table_bytes(r: Request<'_>, id: TableId) -> Vec<u8> {
+/// The same for a confined tenant; `own` is the virtual host that it is asked from.
+pub(crate) fn answer_confined(
+    c: &Conversation,
+    header: Header,
+    call: &Call<'_>,
+    view: &View<'_>,
+    own: Option<Server<'_>>,
+    entry: Option<&Entry>,
+) -> Result<(), Fault> {
+    let refused = match grants::calls::check_global(view.policy, call) {
+        Err(refusal) => refusal,
+        Ok(()) => match (grants::calls::global(view, own, call), call) {
+            (Some(Ok(reply)), _) => return c.reply(header, &reply),
+            (Some(Err(refusal)), _) => refusal,
+            (None, Call::Op { op: Op::ConfigTree, .. }) => {
+                return c.reply(header, &grants::calls::config_tree(view, own).as_reply());
+            }
+            (None, _) => return answer_global(c, header, call),
+        },
+    };
+    match entry {
+        Some(entry) => grants::complain(entry, view.tenant, &refused),
+        None => grants::complain_outside(view.tenant, &refused),
+    }
+    c.reply(header, &grants::calls::reply(&refused.text()))
+}
+
+fn table_bytes(r: Request<'_>, id: TableId, view: Option<&View<'_>>) -> Vec<u8> {
     let conf = r.dir_conf();
     match (id, conf) {
         (TableId::Config, Some(conf)) => return conf.encoded_config(),
         (TableId::Options, Some(conf)) => return conf.encoded_options(),
         _ => {}
     }
-    let server_conf = r.server().default_dir_conf();
+    // The administrator's settings for all of a virtual host are those of whom it belongs to.
+    let server_conf = match view {
+        Some(v) if !v.owns_server(r.server()) => None,
+        _ => r.server().default_dir_conf(),
+    };
     match (id, server_conf) {
         (TableId::ServerConfig, Some(conf)) => return conf.encoded_config(),
         (TableId::ServerOptions, Some(conf)) => return conf.encoded_options(),
@@ -237,9 +365,12 @@ fn table_bytes(r: Request<'_>, id: TableId) -> Vec<u8> {
     }
     let mut bytes = Vec::with_capacity(256);
     let mut w = Writer::new(&mut bytes);
-    match r.table(id) {
-        Some(table) => write_table(&mut w, table.pairs()),
-        None => w.u32(0),
+    match (r.table(id), view) {
+        (Some(table), None) => write_table(&mut w, table.pairs()),
+        (Some(table), Some(view)) => {
+            write_table(&mut w, table.pairs().filter(|(name, _)| view.shows(r, id, name)));
+        }
+        (None, _) => w.u32(0),
     }
     bytes
 }
@@ -291,7 +422,7 @@ pub(crate) enum Answer {
 }
 
 impl Answer {
-    fn as_reply(&self) -> Reply<'_> {
+    pub(crate) fn as_reply(&self) -> Reply<'_> {
         match self {
             Self::Ok => Reply::Ok,
             Self::Int(n) => Reply::Int(*n),

@@ -6,6 +6,7 @@ use vivarium_protocol::message::{
     Call, ENTER_CONNECTION, ENTER_DEBUG, ENTER_LAST, ErrorKind, LogScope, Phase, Reply,
     write_enter_head,
 };
+use vivarium_protocol::policy::{Grants, is_default};
 use vivarium_protocol::wire::Writer;
 
 use super::exchange::Conversation;
@@ -13,9 +14,13 @@ use super::{Fault, calls, run, snapshot, tree};
 use crate::apache::brigade::{Brigade, Next};
 use crate::apache::connection::Connection;
 use crate::apache::filter::{self, Demand};
+use crate::apache::server::Server;
 use crate::apache::{log, server};
-use crate::config::dir::DirConf;
+use crate::config::dir::{DirConf, Handler};
+use crate::grants::view::View;
+use crate::grants::{self, Refusal};
 use crate::sys;
+use crate::tenants::{self, bulkhead, throttle};
 
 /// How much is asked of httpd's filters at a time, in bytes.
 const PIECE: u64 = 64 << 10;
@@ -33,6 +38,46 @@ pub(crate) fn process(c: Connection<'_>) -> i32 {
     let (Some(server), Some(conf)) = (server, conf) else { return sys::DECLINED };
     let Some(list) = conf.handlers(Phase::Connection, None) else { return sys::DECLINED };
     let Some(handler) = list.handlers.first() else { return sys::DECLINED };
+    let key = key(conf, server);
+    match serve(c, conf, server, &key, handler) {
+        Ok(result) => result,
+        Err(fault) => {
+            let (code, reason) = fault.code_and_reason();
+            let mut text = format!("{code}: {}: {reason}", Phase::Connection.directive());
+            if !is_default(&key.tenant) {
+                let Some(left_out) = throttle::allow(&key.tenant, "connection", 1) else {
+                    return sys::OK;
+                };
+                text.push_str(&throttle::more(left_out));
+            }
+            log::connection(c, log::Level::Err as i32, text.as_bytes());
+            // The client sees the connection close; nobody else's protocol takes over.
+            sys::OK
+        }
+    }
+}
+
+fn key(conf: &DirConf, server: server::Server<'_>) -> PoolKey {
+    let tenant = tenants::of_server(Some(conf));
+    run::key_of(&tenant, conf.interpreter().unwrap_or_else(|| server.hostname()))
+}
+
+fn serve(
+    c: Connection<'_>,
+    conf: &DirConf,
+    server: Server<'_>,
+    key: &PoolKey,
+    handler: &Handler,
+) -> Result<i32, Fault> {
+    let place = bulkhead::enter(&tenants::get(&key.tenant))?;
+    let pool = run::find_pool(key)?;
+    let policy = pool.tenant().confined();
+    if policy.as_ref().is_some_and(|p| !p.allows(Grants::CONNECTIONS)) {
+        let no = Refusal::grant(Phase::Connection.directive(), Grants::CONNECTIONS);
+        grants::complain_outside(&key.tenant, &no);
+        return Ok(sys::OK);
+    }
+    let view = policy.as_deref().map(|policy| View { tenant: &key.tenant, policy });
     let mut flags = ENTER_CONNECTION | ENTER_LAST;
     if conf.debug() {
         flags |= ENTER_DEBUG;
@@ -42,26 +87,9 @@ pub(crate) fn process(c: Connection<'_>) -> i32 {
     let handlers = [handler.to_ref()];
     write_enter_head(&mut w, Phase::Connection, flags, tree::next_tree(), &handlers, None, None);
     w.bytes(&[]);
-    w.bytes(&snapshot::connection(c));
-    match serve(c, &key(conf, server), &payload) {
-        Ok(result) => result,
-        Err(fault) => {
-            let (code, reason) = fault.code_and_reason();
-            let text = format!("{code}: {}: {reason}", Phase::Connection.directive());
-            log::connection(c, log::Level::Err as i32, text.as_bytes());
-            // The client sees the connection close; nobody else's protocol takes over.
-            sys::OK
-        }
-    }
-}
-
-fn key(conf: &DirConf, server: server::Server<'_>) -> PoolKey {
-    run::key_of(conf.interpreter().unwrap_or_else(|| server.hostname()))
-}
-
-fn serve(c: Connection<'_>, key: &PoolKey, payload: &[u8]) -> Result<i32, Fault> {
-    let conversation = Conversation::begin(run::find_pool(key)?, None)?;
-    let leave = conversation.enter_connection(c, payload)?;
+    w.bytes(&snapshot::connection(c, view.as_ref(), Some(server)));
+    let conversation = Conversation::begin_waiting(pool, None, place.since)?;
+    let leave = conversation.enter_connection(c, &payload)?;
     Ok(if leave.result == sys::DECLINED { sys::DECLINED } else { sys::OK })
 }
 
@@ -73,6 +101,27 @@ pub(crate) fn answer(
     call: &Call<'_>,
 ) -> Result<(), Fault> {
     let error = |text| Reply::Error { kind: ErrorKind::Io, text };
+    let tenant = conversation.pool().tenant();
+    let policy = tenant.confined();
+    let view = policy.as_deref().map(|policy| View { tenant: tenant.name(), policy });
+    if let Some(view) = &view {
+        let own = c.base_server();
+        match call {
+            Call::Log { scope, level, text } => {
+                let level = i32::from((*level).min(7));
+                grants::calls::log_outside(tenant, view.policy, *scope, level, text, own, b"");
+                return conversation.reply(header, &Reply::Ok);
+            }
+            Call::Connection => {
+                let info = view.connection(c.info(), own);
+                return conversation.reply(header, &Reply::Connection(info));
+            }
+            Call::Server(_) | Call::Op { .. } => {
+                return calls::answer_confined(conversation, header, call, view, own, None);
+            }
+            _ => {}
+        }
+    }
     let reply = match call {
         Call::ConnectionRead(want) => return read(conversation, c, header, *want),
         Call::ConnectionReadLine(most) => return read_line(conversation, c, header, *most),

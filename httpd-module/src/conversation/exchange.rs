@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use vivarium_protocol::codec;
 use vivarium_protocol::frame::{BODY_SYNC, Header, Kind, MAX_DEPTH, NO_RID};
 use vivarium_protocol::lane::{Channel, Guard, LaneError};
-use vivarium_protocol::message::{Call, ErrorKind, Leave, Reply};
+use vivarium_protocol::message::{Call, ErrorKind, Leave, Phase, Reply};
 use vivarium_protocol::region::{Claim, FLAG_ABORTED, Owner};
 
 use super::after::Afterwards;
@@ -19,6 +19,7 @@ use super::filters::Run;
 use super::tree::{Entry, Tree};
 use super::{Fault, body, calls, connections};
 use crate::apache::connection::Connection;
+use crate::grants::view::View;
 use crate::link;
 use crate::link::pool::{Pool, Standing, Trouble};
 
@@ -34,8 +35,12 @@ pub(crate) struct Level {
     pub(crate) entry: Option<Rc<Entry>>,
     /// The filter run, in filter phases.
     pub(crate) filter: Option<Rc<Run>>,
+    /// It is an element of a page: what is written to the request stays in the page, too.
+    pub(crate) is_element: bool,
     /// The content phase: when it is over, so is the answer.
     pub(crate) is_content: bool,
+    /// The phase.
+    pub(crate) phase: Cell<Option<Phase>>,
     /// The number of a request that is over.
     past: Option<u32>,
     /// What the phase is given beside the request (SSI, providers).
@@ -55,7 +60,7 @@ impl Level {
     }
     /// An SSI element of a request.
     pub(crate) fn element(entry: Rc<Entry>, run: Rc<Run>, arguments: Vec<Vec<u8>>) -> Self {
-        Self { filter: Some(run), ..Self::with_arguments(entry, arguments) }
+        Self { filter: Some(run), is_element: true, ..Self::with_arguments(entry, arguments) }
     }
     /// A filter of a request.
     pub(crate) fn filter(entry: Rc<Entry>, run: Rc<Run>) -> Self {
@@ -65,7 +70,7 @@ impl Level {
     pub(crate) fn afterwards(rid: u32) -> Self {
         Self { past: Some(rid), ..Self::default() }
     }
-    fn rid(&self) -> u32 {
+    pub(crate) fn rid(&self) -> u32 {
         self.entry.as_ref().map(|e| e.rid).or(self.past).unwrap_or(NO_RID)
     }
 }
@@ -88,8 +93,12 @@ pub(crate) struct Conversation {
     to: Option<Owner>,
     offered: Cell<bool>,
     since: Instant,
+    /// When the running phase was entered, at depth 1.
+    entered: Cell<Instant>,
     events: Cell<u32>,
     depth: Cell<u16>,
+    /// The request that was entered last.
+    rid: Cell<u32>,
     /// Set when the conversation cannot go on; every level then fails the same way.
     fault: RefCell<Option<Fault>>,
     finished: Cell<bool>,
@@ -113,6 +122,9 @@ impl Guard for HostGuard<'_> {
         // The first check of a wait costs one load; later ones, and those after an event, look at the lane.
         if self.looks > 1 || events != self.c.events.get() {
             self.c.events.set(events);
+            if self.c.is_late() {
+                return Err(Trouble::TooLong);
+            }
             let standing = self.c.pool.look(self.c.lane, self.c.to, self.c.since)?;
             if standing == Standing::Released {
                 let since = *self.released.get_or_insert_with(Instant::now);
@@ -129,6 +141,15 @@ impl Guard for HostGuard<'_> {
 impl Conversation {
     /// Takes a lane for a conversation, to be offered to one worker or to any.
     pub(crate) fn begin(pool: Arc<Pool>, to: Option<Owner>) -> Result<Rc<Self>, Fault> {
+        Self::begin_waiting(pool, to, Instant::now())
+    }
+
+    /// The same for a request that has been waiting since `since`.
+    pub(crate) fn begin_waiting(
+        pool: Arc<Pool>,
+        to: Option<Owner>,
+        since: Instant,
+    ) -> Result<Rc<Self>, Fault> {
         let Some(lane) = pool.take_lane() else {
             let reason =
                 format!("{}: all lanes of the pool are in use", vivarium_protocol::codes::NO_LANE);
@@ -145,9 +166,11 @@ impl Conversation {
             channel: RefCell::new(channel),
             to,
             offered: Cell::new(false),
-            since: Instant::now(),
+            since,
+            entered: Cell::new(Instant::now()),
             events: Cell::new(events),
             depth: Cell::new(0),
+            rid: Cell::new(NO_RID),
             fault: RefCell::new(None),
             finished: Cell::new(false),
             unannounced: Cell::new(0),
@@ -162,6 +185,13 @@ impl Conversation {
     }
     pub(crate) fn number(&self) -> u32 {
         self.number
+    }
+
+    /// Whether a worker has had the lane for longer than the tenant's policy allows for a phase.
+    fn is_late(&self) -> bool {
+        let limit = self.pool.tenant().confined().map_or(0, |p| p.request_timeout_ms);
+        limit > 0 && self.entered.get().elapsed() > Duration::from_millis(limit.into())
+            && self.owner().is_some()
     }
 
     fn guard(&self) -> HostGuard<'_> {
@@ -197,6 +227,9 @@ impl Conversation {
             LaneError::Stopped(Trouble::Garbage(word)) => {
                 Fault::Broken(format!("impossible claim word {word:#x}"))
             }
+            LaneError::Stopped(Trouble::TooLong) => {
+                Fault::TooLong("the phase has run for longer than its tenant's may".into())
+            }
             LaneError::Stopped(Trouble::Silent) => Fault::Broken(
                 "the worker gave the lane back without saying how the phase ended".into(),
             ),
@@ -219,7 +252,7 @@ impl Conversation {
     /// Ends the conversation with a fault.
     pub(crate) fn fail(&self, fault: Fault) -> Fault {
         let first = self.fault.borrow_mut().get_or_insert(fault).clone();
-        if let (Fault::Broken(reason), Some(link), Some(owner)) =
+        if let (Fault::Broken(reason) | Fault::TooLong(reason), Some(link), Some(owner)) =
             (&first, link::get(), self.owner())
             && !self.finished.get()
         {
@@ -271,6 +304,9 @@ impl Conversation {
             });
         }
         let rid = level.rid();
+        if let Some(entry) = &level.entry {
+            entry.met.set(true);
+        }
         self.on_channel(|channel, guard| {
             if channel.try_send(Kind::Enter, 0, depth, rid, &[payload])? {
                 self.offer();
@@ -281,11 +317,22 @@ impl Conversation {
             channel.send(Kind::Enter, 0, depth, rid, &[payload], guard)
         })?;
         self.depth.set(depth);
+        let outer = self.rid.replace(rid);
+        if depth == 1 {
+            self.entered.set(Instant::now());
+        }
         let result = self.serve(source, level, depth);
+        self.rid.set(outer);
         if let (Ok(leave), Some(entry), None) = (&result, &level.entry, &level.filter) {
             // What was written last goes out while Python that runs meanwhile can still find this conversation.
             if level.is_content && leave.result == 0 {
                 body::finish(self, entry);
+                if entry.output.promise.is_broken() {
+                    body::break_off(entry);
+                }
+            } else if leave.result > 0 && entry.output.is_unsent() {
+                // The page of that status takes the place of what nobody has asked to be sent yet.
+                body::drop_gathered(entry);
             } else {
                 body::pass(self, entry, false);
             }
@@ -370,7 +417,11 @@ impl Conversation {
                 self.payload(buffer)?;
                 if let Source::Tree(tree) = source {
                     let entry = self.entry(tree, header.rid)?;
-                    if let Err(e) = calls::apply_changes(&entry, buffer) {
+                    // The head as it is now goes with it.
+                    if !entry.output.begun() {
+                        body::settle(self, &entry);
+                    }
+                    if let Err(e) = calls::apply_changes(self, level, &entry, buffer) {
                         return Err(self.broken(format!("Changes: {e}")));
                     }
                 }
@@ -400,9 +451,18 @@ impl Conversation {
 
     /// The request that a frame names.
     pub(crate) fn entry(&self, tree: &Tree, rid: u32) -> Result<Rc<Entry>, Fault> {
-        tree.entry(rid).ok_or_else(|| {
+        let entry = tree.entry(rid).ok_or_else(|| {
             self.broken(format!("a frame names request {rid}, which is not in the tree"))
-        })
+        })?;
+        // What is another tenant's is not in what this one was told: it has guessed the number.
+        if rid != self.rid.get()
+            && let (Some(policy), Some(r)) = (self.pool.tenant().confined(), entry.request())
+            && !(View { tenant: self.pool.tenant().name(), policy: &policy }).owns(r)
+        {
+            return Err(self.broken(format!("a frame names request {rid}, which is another tenant's")));
+        }
+        entry.met.set(true);
+        Ok(entry)
     }
 
     fn payload(&self, buffer: &mut Vec<u8>) -> Result<(), Fault> {
@@ -412,6 +472,17 @@ impl Conversation {
     /// Reads exactly `to.len()` payload bytes of the current frame.
     pub(crate) fn read_into(&self, to: &mut [u8]) -> Result<(), Fault> {
         self.on_channel(|channel, guard| channel.read_exact(to, guard))
+    }
+
+    /// Reads `len` payload bytes of the current frame for nobody.
+    pub(crate) fn skip(&self, mut len: usize) -> Result<(), Fault> {
+        let mut nowhere = [0; 4096];
+        while len > 0 {
+            let n = len.min(nowhere.len());
+            self.read_into(&mut nowhere[..n])?;
+            len -= n;
+        }
+        Ok(())
     }
 
     /// Sends raw bytes that belong to the coming reply, and wakes the worker for them.

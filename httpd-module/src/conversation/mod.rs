@@ -8,6 +8,8 @@
 //! | [`body`] | bodies: output that the worker writes, input that it reads, files |
 //! | [`connections`] | connection handlers |
 //! | [`filters`] | Python output filters |
+//! | [`promise`] | lengths that answers promise |
+//! | [`queues`] | which thread does it |
 //! | [`providers`] | authentication and authorisation providers |
 //! | [`ssi`] | elements of mod_include |
 //! | [`snapshot`] | what an `Enter` tells of a request |
@@ -22,7 +24,9 @@ pub(crate) mod connections;
 pub(crate) mod exchange;
 pub(crate) mod filters;
 pub(crate) mod phases;
+pub(crate) mod promise;
 pub(crate) mod providers;
+pub(crate) mod queues;
 pub(crate) mod run;
 pub(crate) mod snapshot;
 pub(crate) mod ssi;
@@ -37,6 +41,8 @@ pub(crate) enum Fault {
     Died(String),
     /// The worker broke the protocol.
     Broken(String),
+    /// The phase ran longer than the tenant's may; its worker is ended.
+    TooLong(String),
 }
 
 impl Fault {
@@ -47,6 +53,7 @@ impl Fault {
             Self::Unavailable { reason, .. } => (codes::NO_WORKER, reason),
             Self::Died(reason) => (codes::LOST_REQUEST, reason),
             Self::Broken(reason) => (codes::BAD_FRAME, reason),
+            Self::TooLong(reason) => (codes::TOO_LONG, reason),
         }
     }
 
@@ -55,6 +62,7 @@ impl Fault {
         match self {
             Self::Unavailable { .. } => crate::sys::HTTP_SERVICE_UNAVAILABLE,
             Self::Died(_) | Self::Broken(_) => crate::sys::HTTP_BAD_GATEWAY,
+            Self::TooLong(_) => crate::sys::HTTP_GATEWAY_TIME_OUT,
         }
     }
 }

@@ -4,6 +4,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use vivarium_protocol::message::{HandlerRef, Phase, TableId};
+use vivarium_protocol::policy::{Grants, is_default};
 
 use super::exchange::Level;
 use super::tree::{Entry, Tree};
@@ -11,7 +12,9 @@ use super::{Fault, after, body, run};
 use crate::apache::log;
 use crate::apache::request::Request;
 use crate::config::dir::{DirConf, HandlerList, for_file};
+use crate::grants::{self, Refusal};
 use crate::sys;
+use crate::tenants::{self, throttle};
 
 /// What mod_python logs for an authentication handler that forgets whom it has let in.
 const NO_USER: &[u8] =
@@ -21,11 +24,12 @@ const NO_USER: &[u8] =
 /// The content handler's hook.
 pub(crate) fn content(r: Request<'_>) -> i32 {
     if !matches!(r.handler(), Some(b"mod_python" | b"python-program")) {
-        return sys::DECLINED;
+        return not_ours(r);
     }
     let Some((tree, entry, done)) = run_configured(r, Phase::Content) else { return sys::DECLINED };
     drop(tree);
     match done {
+        Ok(sys::DECLINED) => not_ours(r),
         Ok(result) => result,
         Err(fault) => {
             retry_after(r, &fault);
@@ -37,6 +41,45 @@ pub(crate) fn content(r: Request<'_>) -> i32 {
             fault.status()
         }
     }
+}
+
+/// Another handler sends the file.
+fn not_ours(r: Request<'_>) -> i32 {
+    let Some((_, entry)) = Tree::known(r).filter(|(_, e)| e.file_told.get()) else {
+        return sys::DECLINED;
+    };
+    let name = tenants::of(r);
+    if let Some(policy) = tenants::get(&name).confined()
+        && let Some(done) = grants::serve::named_file(&name, &policy, &entry, r)
+    {
+        return done;
+    }
+    // Not more of it than there is, whatever Python says.
+    r.limit_file_size();
+    sys::DECLINED
+}
+
+/// Whether a confined tenant may be asked before the request is in one of its sections: its virtual host is one.
+fn may_be_early(r: Request<'_>, phase: Phase) -> bool {
+    let name = tenants::of(r);
+    if is_default(&name) || r.server().is_virtual() {
+        return true;
+    }
+    let policy = tenants::get(&name).policy();
+    if policy.allows(Grants::EARLY_PHASES) {
+        return true;
+    }
+    let refusal = Refusal::grant(phase.directive(), Grants::EARLY_PHASES);
+    grants::complain_of(r, &name, &refusal);
+    false
+}
+
+/// `access_checker`.
+pub(crate) fn access(r: Request<'_>) -> i32 {
+    if grants::calls::strayed(r) {
+        return sys::HTTP_FORBIDDEN;
+    }
+    early(r, Phase::Access)
 }
 
 /// Every other phase that happens before the content: a failure is an error status, never `DECLINED`, so that nothing
@@ -55,6 +98,7 @@ pub(crate) fn early(r: Request<'_>, phase: Phase) -> i32 {
             match fault {
                 Fault::Unavailable { .. } => sys::HTTP_SERVICE_UNAVAILABLE,
                 Fault::Died(_) | Fault::Broken(_) => sys::HTTP_INTERNAL_SERVER_ERROR,
+                Fault::TooLong(_) => sys::HTTP_GATEWAY_TIME_OUT,
             }
         }
     }
@@ -114,16 +158,37 @@ pub(crate) fn log_transaction(r: Request<'_>) -> i32 {
     let known = Tree::known(r);
     let wanted = known.as_ref().is_some_and(|(_, e)| e.wants(Phase::Log));
     let list = conf.handlers(Phase::Log, r.filename());
-    let cleanup = conf.handlers(Phase::Cleanup, r.filename());
     if list.is_some() || wanted {
         let (tree, entry) = Tree::of(r);
         after::take_down(&tree, &entry, r, list);
     }
-    // Clean-up handlers run only where some Python ran before.
-    if let (Some((tree, _)), Some(list)) = (Tree::known(r), cleanup) {
-        tree.set_cleanup_handlers(run::pool_key(r, &list.handlers), Arc::clone(&list.handlers));
+    let mut next = Some(r);
+    while let Some(r) = next {
+        note_cleanup(r);
+        next = r.next();
     }
     sys::DECLINED
+}
+
+/// Notes which clean-up handlers a request has by its configuration now. They run only where some Python ran before.
+fn note_cleanup(r: Request<'_>) {
+    let list = r.dir_conf().and_then(|c| c.handlers(Phase::Cleanup, r.filename()));
+    if let (Some((_, entry)), Some(list)) = (Tree::known(r), list) {
+        entry.set_cleanup_handlers(run::pool_key(r, &list.handlers), Arc::clone(&list.handlers));
+    }
+}
+
+/// `fixups`. The clean-up handlers of a sub-request are noted here: nobody is told of its end, and its configuration is
+/// complete now.
+pub(crate) fn fixups(r: Request<'_>) -> i32 {
+    if grants::calls::strayed(r) {
+        return sys::HTTP_FORBIDDEN;
+    }
+    let result = early(r, Phase::Fixup);
+    if r.main().is_some() {
+        note_cleanup(r);
+    }
+    result
 }
 
 type Done = (Rc<Tree>, Rc<Entry>, Result<i32, Fault>);
@@ -137,6 +202,9 @@ fn run_configured(r: Request<'_>, phase: Phase) -> Option<Done> {
         return None;
     }
     let (tree, entry) = Tree::of(r);
+    if matches!(phase, Phase::PostReadRequest | Phase::Trans) && !may_be_early(r, phase) {
+        return Some((tree, entry, Ok(sys::HTTP_FORBIDDEN)));
+    }
     let level = Level::request(Rc::clone(&entry), phase == Phase::Content);
     let definitions = for_file(list.map_or(&[][..], |l| &l.handlers), r.filename());
     let handlers: Vec<HandlerRef<'_>> = definitions.iter().map(|h| h.to_ref()).collect();
@@ -145,6 +213,10 @@ fn run_configured(r: Request<'_>, phase: Phase) -> Option<Done> {
     let what = run::What { phase, handlers: &handlers, filter: None, extension };
     let done = run::run(r, key, &tree, &level, &what);
     let done = match done {
+        Ok(_) if is_spoiled(&entry) => {
+            body::drop_gathered(&entry);
+            Ok(sys::HTTP_INTERNAL_SERVER_ERROR)
+        }
         Ok(leave) => Ok(result(leave.result)),
         Err(fault) => {
             log_fault(r, phase, &fault);
@@ -152,6 +224,13 @@ fn run_configured(r: Request<'_>, phase: Phase) -> Option<Done> {
         }
     };
     Some((tree, entry, done))
+}
+
+/// Whether Python has set what cannot be sent, or what it may not set and was not told of: then the answer is an error,
+/// as long as none has begun.
+fn is_spoiled(entry: &Entry) -> bool {
+    let (bad, untold) = (entry.bad_header.take(), entry.guard.take_untold().is_some());
+    (bad || untold) && !entry.output.begun()
 }
 
 fn retry_after(r: Request<'_>, fault: &Fault) {
@@ -173,6 +252,12 @@ fn result(n: i32) -> i32 {
 /// One log line about a phase that failed.
 pub(crate) fn log_fault(r: Request<'_>, phase: Phase, fault: &Fault) {
     let (code, reason) = fault.code_and_reason();
-    let text = format!("{code}: {}: {reason}", phase.directive());
+    let mut text = format!("{code}: {}: {reason}", phase.directive());
+    let tenant = tenants::of(r);
+    if !is_default(&tenant) && matches!(fault, Fault::Unavailable { .. }) {
+        // A tenant that cannot be served must not fill the log.
+        let Some(left_out) = throttle::allow(&tenant, "unavailable", 1) else { return };
+        text.push_str(&throttle::more(left_out));
+    }
     log::request(r, log::Level::Err as i32, text.as_bytes());
 }

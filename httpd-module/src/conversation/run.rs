@@ -2,11 +2,13 @@
 
 use std::rc::Rc;
 
+use vivarium_protocol::codes;
 use vivarium_protocol::control::PoolKey;
 use vivarium_protocol::message::{
-    ENTER_CONNECTION, ENTER_DEBUG, ENTER_LAST, ENTER_SYNC_WRITES, FilterRef, HandlerRef, Leave,
+    ENTER_CONFINED, ENTER_CONNECTION, ENTER_DEBUG, ENTER_LAST, ENTER_SYNC_WRITES, FilterRef, HandlerRef, Leave,
     Phase, write_enter_head,
 };
+use vivarium_protocol::policy::is_default;
 use vivarium_protocol::wire::Writer;
 
 use super::exchange::{Conversation, Level};
@@ -14,10 +16,11 @@ use super::tree::Tree;
 use super::{Fault, snapshot};
 use crate::apache::request::Request;
 use crate::config::dir::{DirConf, Handler};
+use crate::grants::view::View;
 use crate::link;
+use crate::tenants::bulkhead::{self, Place};
+use crate::tenants::{self, Tenant};
 
-/// The tenant of everything that no tenant has been declared for.
-const DEFAULT_TENANT: &str = "default";
 /// The interpreter's name where there is no other.
 const MAIN_INTERPRETER: &str = "main_interpreter";
 /// How often a request that nobody has taken may be offered to another pool.
@@ -47,17 +50,17 @@ pub(crate) fn pool_key(r: Request<'_>, definitions: &[Handler]) -> PoolKey {
         }
         _ => r.server().hostname(),
     };
-    key_of(name)
+    key_of(&tenants::of(r), name)
 }
 
 /// The pool of an interpreter's name.
-pub(crate) fn key_of(name: &[u8]) -> PoolKey {
+pub(crate) fn key_of(tenant: &str, name: &[u8]) -> PoolKey {
     let interpreter = if name.is_empty() {
         MAIN_INTERPRETER.into()
     } else {
         String::from_utf8_lossy(name).into_owned()
     };
-    PoolKey { tenant: DEFAULT_TENANT.into(), interpreter }
+    PoolKey { tenant: tenant.into(), interpreter }
 }
 
 /// Runs a phase, nested in the conversation that runs already in its pool, or on a lane of its own.
@@ -68,23 +71,29 @@ pub(crate) fn run(
     level: &Level,
     what: &What<'_>,
 ) -> Result<Leave, Fault> {
-    let running = tree.running(&key);
-    let alone = running.is_none() && tree.home(&key).is_none();
+    level.phase.set(Some(what.phase));
+    let Some(conversation) = tree.running(&key) else {
+        return on_own_lane(r, &key, tree, level, what);
+    };
     let mut payload = Vec::with_capacity(1536);
-    encode(&mut payload, r, tree, what, alone);
-    match running {
-        Some(conversation) => conversation.enter(tree, level, &payload),
-        None => on_own_lane(&key, tree, level, &payload),
-    }
+    encode(&mut payload, r, tree, what, false, conversation.pool().tenant());
+    conversation.enter(tree, level, &payload)
 }
 
 fn on_own_lane(
+    r: Request<'_>,
     key: &PoolKey,
     tree: &Rc<Tree>,
     level: &Level,
-    payload: &[u8],
+    what: &What<'_>,
 ) -> Result<Leave, Fault> {
     let mut attempt = 1;
+    let place = if tree.runs_tenant(&key.tenant) {
+        Place::within()
+    } else {
+        bulkhead::enter(&tenants::get(&key.tenant))?
+    };
+    let mut payload = Vec::with_capacity(1536);
     loop {
         let (pool, to) = match tree.home(key) {
             Some((pool, owner)) => {
@@ -95,9 +104,11 @@ fn on_own_lane(
             }
             None => (find_pool(key)?, None),
         };
-        let conversation = Conversation::begin(pool, to)?;
+        payload.clear();
+        encode(&mut payload, r, tree, what, to.is_none(), pool.tenant());
+        let conversation = Conversation::begin_waiting(pool, to, place.since)?;
         tree.begin(&conversation);
-        let done = conversation.enter(tree, level, payload);
+        let done = conversation.enter(tree, level, &payload);
         tree.end(&conversation);
         match done {
             // Not taken by anybody: nothing is lost by asking the pool that has come in its place.
@@ -119,6 +130,12 @@ fn on_own_lane(
 
 /// The pool of a key, attached.
 pub(crate) fn find_pool(key: &PoolKey) -> Result<std::sync::Arc<link::pool::Pool>, Fault> {
+    if !is_default(&key.tenant) && key.tenant == tenants::NOBODY {
+        return Err(Fault::Unavailable {
+            reason: format!("{}: no user can be told from the request's file", codes::NO_TENANT),
+            retry_after: 1,
+        });
+    }
     let link = link::get().ok_or_else(|| Fault::Unavailable {
         reason: "no descriptors are left".into(),
         retry_after: 1,
@@ -126,14 +143,17 @@ pub(crate) fn find_pool(key: &PoolKey) -> Result<std::sync::Arc<link::pool::Pool
     link.pool(key).map_err(|n| Fault::Unavailable { reason: n.reason, retry_after: n.retry_after })
 }
 
-/// Encodes an `Enter`. `alone`: the worker knows nothing of the tree yet.
+/// Encodes an `Enter` for a tenant's worker. `alone`: it knows nothing of the tree yet.
 pub(crate) fn encode(
     payload: &mut Vec<u8>,
     r: Request<'_>,
     tree: &Rc<Tree>,
     what: &What<'_>,
     alone: bool,
+    tenant: &Tenant,
 ) {
+    let policy = tenant.confined();
+    let view = policy.as_deref().map(|policy| View { tenant: tenant.name(), policy });
     let python_output = crate::hooks::has_output_filter(r);
     let conf = r.dir_conf();
     let mut flags = 0;
@@ -142,6 +162,9 @@ pub(crate) fn encode(
     }
     if conf.is_some_and(DirConf::debug) {
         flags |= ENTER_DEBUG;
+    }
+    if view.is_some() {
+        flags |= ENTER_CONFINED;
     }
     if alone {
         flags |= ENTER_CONNECTION;
@@ -166,10 +189,10 @@ pub(crate) fn encode(
         what.extension,
     );
     let start = w.begin_section();
-    snapshot::write(&mut w, tree, r);
+    snapshot::write(&mut w, tree, r, view.as_ref());
     w.end_section(start);
     if alone {
-        w.bytes(&snapshot::connection(r.connection()));
+        w.bytes(&snapshot::connection(r.connection(), view.as_ref(), Some(r.server())));
     } else {
         w.bytes(&[]);
     }

@@ -12,12 +12,17 @@ use vivarium_protocol::wire::Writer;
 use super::tree::Tree;
 use crate::apache::connection::Connection;
 use crate::apache::request::Request;
+use crate::apache::server::Server;
+use crate::grants::view::View;
 
 /// Writes a request's snapshot.
-pub(crate) fn write(w: &mut Writer<'_>, tree: &Rc<Tree>, r: Request<'_>) {
-    let prev = tree.number(r.prev());
-    let next = tree.number(r.next());
-    let main = tree.number(r.main());
+///
+/// With a `view`, as a confined tenant sees it.
+pub(crate) fn write(w: &mut Writer<'_>, tree: &Rc<Tree>, r: Request<'_>, view: Option<&View<'_>>) {
+    let seen = |relation: Option<Request<'_>>| {
+        tree.number(view.map_or(relation, |v| v.relation(relation)))
+    };
+    let (prev, next, main) = (seen(r.prev()), seen(r.next()), seen(r.main()));
     write_snapshot_head(w, prev, next, main, r.server().number());
     write_snapshot_fields(w, |field| r.field(field));
     for id in SNAPSHOT_TABLES {
@@ -26,9 +31,12 @@ pub(crate) fn write(w: &mut Writer<'_>, tree: &Rc<Tree>, r: Request<'_>) {
             (TableId::Options, Some(conf)) => w.bytes(conf.encoded_options_ref()),
             _ => {
                 let start = w.begin_section();
-                match r.table(id) {
-                    Some(table) => write_table(w, table.pairs()),
-                    None => w.u32(0),
+                match (r.table(id), view) {
+                    (Some(table), None) => write_table(w, table.pairs()),
+                    (Some(table), Some(view)) => {
+                        write_table(w, table.pairs().filter(|(name, _)| view.shows(r, id, name)));
+                    }
+                    (None, _) => w.u32(0),
                 }
                 w.end_section(start);
             }
@@ -37,6 +45,13 @@ pub(crate) fn write(w: &mut Writer<'_>, tree: &Rc<Tree>, r: Request<'_>) {
 }
 
 /// A connection's information, encoded.
-pub(crate) fn connection(c: Connection<'_>) -> Vec<u8> {
-    codec::encode(&c.info()).unwrap_or_default()
+/// `own` is the virtual host that its request came to.
+pub(crate) fn connection(
+    c: Connection<'_>,
+    view: Option<&View<'_>>,
+    own: Option<Server<'_>>,
+) -> Vec<u8> {
+    let info = c.info();
+    codec::encode(&view.map_or_else(|| info.clone(), |v| v.connection(info.clone(), own)))
+        .unwrap_or_default()
 }

@@ -12,11 +12,14 @@ use vivarium_protocol::control::PoolKey;
 use vivarium_protocol::message::Phase;
 use vivarium_protocol::region::Owner;
 
-use super::after::{self, Job, LogPart};
+use super::after::{CleanupPart, Job, LogPart};
 use super::body::Output;
 use super::exchange::Conversation;
+use super::queues;
 use crate::apache::request::Request;
+use crate::apache::server::{self, Server};
 use crate::config::dir::{FilterDef, Handler};
+use crate::grants;
 use crate::link::pool::Pool;
 
 static TREES: AtomicU64 = AtomicU64::new(1);
@@ -37,10 +40,20 @@ pub(crate) struct Entry {
     pub(crate) body_begun: Cell<bool>,
     /// The end of the request's body was seen.
     pub(crate) body_ended: Cell<bool>,
+    /// Python has named the request's file, or said what is known of it.
+    pub(crate) file_told: Cell<bool>,
+    /// Python has set a header that cannot be sent: the phase fails.
+    pub(crate) bad_header: Cell<bool>,
+    /// Python was entered for the request, or has asked about it.
+    pub(crate) met: Cell<bool>,
+    /// Its `PythonCleanupHandler`, as far as known, and the pool that it runs in.
+    cleanup: RefCell<Option<CleanupPart>>,
     /// Phases that handlers have added handlers for, a bit each by number.
     added: Cell<u32>,
     /// Filters that handlers registered for this request.
     pub(crate) own_filters: RefCell<Vec<FilterDef>>,
+    /// What is kept for its tenant's sake.
+    pub(crate) guard: grants::Record,
 }
 
 impl Entry {
@@ -52,6 +65,11 @@ impl Entry {
     /// Whether it has.
     pub(crate) fn wants(&self, phase: Phase) -> bool {
         self.added.get() & 1 << phase as u32 != 0
+    }
+
+    /// The handlers that run for the request after everything else.
+    pub(crate) fn set_cleanup_handlers(&self, key: PoolKey, handlers: Arc<Vec<Handler>>) {
+        *self.cleanup.borrow_mut() = Some(CleanupPart { rid: self.rid, key, handlers });
     }
 
     /// The request, while it lives.
@@ -76,11 +94,12 @@ pub(crate) struct Tree {
     filters: Cell<u32>,
     /// What was taken down for the log handlers.
     log: RefCell<Option<LogPart>>,
-    /// `PythonCleanupHandler`, and the pool that it runs in.
-    cleanup: RefCell<Option<(PoolKey, Arc<Vec<Handler>>)>>,
     /// For log lines after the end: client address and virtual host.
     client: Vec<u8>,
     server: u32,
+    /// Confined tenants whose redirects are being carried out, innermost last.
+    bound: RefCell<Vec<Box<str>>>,
+    strayed: Cell<bool>,
 }
 
 /// What hangs on a request's configuration vector.
@@ -137,9 +156,10 @@ impl Tree {
             homes: RefCell::default(),
             filters: Cell::new(0),
             log: RefCell::default(),
-            cleanup: RefCell::default(),
             client,
             server: root.server().number(),
+            bound: RefCell::default(),
+            strayed: Cell::new(false),
         }
     }
 
@@ -153,8 +173,13 @@ impl Tree {
             body_setup: Cell::new(None),
             body_begun: Cell::new(false),
             body_ended: Cell::new(false),
+            file_told: Cell::new(false),
+            bad_header: Cell::new(false),
+            met: Cell::new(false),
+            cleanup: RefCell::default(),
             added: Cell::new(0),
             own_filters: RefCell::default(),
+            guard: grants::Record::default(),
         });
         entries.push(Rc::clone(&entry));
         let slot =
@@ -177,6 +202,35 @@ impl Tree {
     /// The conversation that runs now in a pool, innermost first.
     pub(crate) fn running(&self, key: &PoolKey) -> Option<Rc<Conversation>> {
         self.running.borrow().iter().rev().find(|c| c.pool().key() == key).cloned()
+    }
+
+    /// The confined tenant whose redirect is being carried out: requests of the tree may not leave its area.
+    pub(crate) fn bound_to(&self) -> Option<Box<str>> {
+        self.bound.borrow().last().cloned()
+    }
+
+    /// Carries out a redirect of a confined tenant.
+    /// Whether it stayed where it may go.
+    pub(crate) fn within(&self, tenant: &str, redirect: impl FnOnce()) -> bool {
+        self.bound.borrow_mut().push(tenant.into());
+        redirect();
+        self.bound.borrow_mut().pop();
+        !self.strayed.take()
+    }
+
+    /// A request that was redirected by a confined tenant is where it may not go.
+    pub(crate) fn stray(&self) {
+        self.strayed.set(true);
+    }
+
+    /// The virtual host that the tree's root came to.
+    pub(crate) fn server(&self) -> Option<Server<'static>> {
+        server::main().and_then(|m| m.chain().find(|s| s.number() == self.server))
+    }
+
+    /// Whether a conversation with a tenant runs now: then this thread has a place of it.
+    pub(crate) fn runs_tenant(&self, tenant: &str) -> bool {
+        self.running.borrow().iter().any(|c| c.pool().key().tenant == tenant)
     }
 
     pub(crate) fn begin(&self, c: &Rc<Conversation>) {
@@ -207,11 +261,6 @@ impl Tree {
         *self.log.borrow_mut() = Some(log);
     }
 
-    /// The handlers that run after everything else.
-    pub(crate) fn set_cleanup_handlers(&self, key: PoolKey, handlers: Arc<Vec<Handler>>) {
-        *self.cleanup.borrow_mut() = Some((key, handlers));
-    }
-
     /// A number for a new filter instance.
     pub(crate) fn next_filter(&self) -> u32 {
         let n = self.filters.get();
@@ -224,14 +273,22 @@ impl Drop for Tree {
     fn drop(&mut self) {
         let homes = std::mem::take(self.homes.get_mut());
         let log = self.log.get_mut().take();
+        let entries = std::mem::take(self.entries.get_mut());
         if homes.is_empty() && log.is_none() {
             return;
         }
-        after::queue(Job {
+        queues::queue(Job {
             tree: self.id,
+            tenant: "".into(),
             homes: homes.into_iter().map(|h| (h.pool, h.owner, h.cleanups)).collect(),
             log,
-            cleanup: self.cleanup.get_mut().take(),
+            // Those of requests that Python has met. Sub-requests came later and go first.
+            cleanup: entries
+                .iter()
+                .rev()
+                .filter(|e| e.met.get())
+                .filter_map(|e| e.cleanup.borrow_mut().take())
+                .collect(),
             client: std::mem::take(&mut self.client),
             server: self.server,
         });

@@ -90,8 +90,14 @@ fn message_in(link: &Link, message: ToChild, fds: Vec<OwnedFd>, watched: &mut Ve
             }
         }
         ToChild::PoolDown { region, code, reason, retry_ms } => {
-            if let Some(pool) = pool_of(region) {
-                pool.down(format!("{code}: {reason}"), retry_ms);
+            let Some(pool) = pool_of(region) else { return };
+            let is_unknown = code == codes::NO_TENANT.0;
+            let reason = format!("{code}: {reason}");
+            if is_unknown {
+                pool.refuse(reason, retry_ms);
+                link.give_up(&pool);
+            } else {
+                pool.down(reason, retry_ms);
             }
         }
         ToChild::WorkerUp { region, slot, epoch, .. } => {
@@ -105,6 +111,11 @@ fn message_in(link: &Link, message: ToChild, fds: Vec<OwnedFd>, watched: &mut Ve
         ToChild::WorkerDown { region, slot, epoch, how } => {
             if let Some(pool) = pool_of(region) {
                 pool.worker_ended(Owner { slot, epoch }, &how);
+            }
+        }
+        ToChild::Policy { region, policy } => {
+            if let Some(pool) = pool_of(region) {
+                pool.tenant().set_policy(policy);
             }
         }
         ToChild::Welcome { .. } | ToChild::Refuse { .. } => {}

@@ -18,8 +18,8 @@ use vivarium_protocol::region::{Geometry, Owner};
 use vivarium_protocol::{PROTOCOL_VERSION, codes, seqpacket};
 
 use self::pool::Pool;
+use crate::apache::ending;
 use crate::apache::log::{self, Level};
-use crate::process;
 
 /// How long the supervisor may take to answer before a request gets 503. It may be just starting again.
 const ANSWER_LIMIT: Duration = Duration::from_secs(10);
@@ -50,7 +50,12 @@ struct Inner {
     has_thread: bool,
     /// When connecting failed last, and how: who waited for that attempt shares its result.
     failed: Option<(Instant, NoPool)>,
+    /// Pools of tenants that the supervisor does not know, and until when it is not asked again.
+    unknown: HashMap<PoolKey, (NoPool, Instant)>,
 }
+
+/// How many such pools are kept in mind: their names can come from clients (`VivariumTenant ~*`).
+const UNKNOWN: usize = 1024;
 
 static LINK: OnceLock<Option<Link>> = OnceLock::new();
 
@@ -105,6 +110,12 @@ impl Link {
             if let Some((_, failure)) = inner.failed.as_ref().filter(|(when, _)| *when > began) {
                 return Err(failure.clone());
             }
+            if let Some((no, until)) = inner.unknown.get(key) {
+                if *until > began {
+                    return Err(no.clone());
+                }
+                inner.unknown.remove(key);
+            }
             // Somebody else may have attached it, or be about to.
             if let Some(pool) = inner.regions.values().find(|p| p.key() == key && !p.retired()) {
                 Arc::clone(pool)
@@ -114,10 +125,31 @@ impl Link {
         };
         pool.wait_attached(ANSWER_LIMIT)?;
         let mut pools = self.pools.write().unwrap_or_else(PoisonError::into_inner);
-        if !pool.retired() {
+        if !pool.retired() && pool.refusal().is_none() {
             pools.insert(key.clone(), Arc::clone(&pool));
         }
         Ok(pool)
+    }
+
+    /// Forgets a pool whose tenant there is not: neither its region nor the supervisor's side of it is of use.
+    fn give_up(&self, pool: &Pool) {
+        let Some((no, until)) = pool.refusal() else { return };
+        self.pools.write().unwrap_or_else(PoisonError::into_inner).remove(pool.key());
+        let mut inner = lock(&self.inner);
+        if inner.regions.remove(&pool.id()).is_none() {
+            return;
+        }
+        let now = Instant::now();
+        if inner.unknown.len() >= UNKNOWN {
+            inner.unknown.retain(|_, (_, until)| *until > now);
+        }
+        if inner.unknown.len() < UNKNOWN {
+            inner.unknown.insert(pool.key().clone(), (no, until));
+        }
+        if let Some(connection) = &inner.connection {
+            let message = ToSupervisor::Detach { region: pool.id() };
+            let _ = seqpacket::send(&**connection, &message, &[], true);
+        }
     }
 
     fn start_attach(&'static self, inner: &mut Inner, key: &PoolKey) -> Result<Arc<Pool>, NoPool> {
@@ -184,13 +216,7 @@ impl Link {
         if inner.has_thread {
             let _ = rustix::io::write(&self.poke, &1_u64.to_ne_bytes());
         } else {
-            let started = process::without_signals(|| {
-                std::thread::Builder::new()
-                    .name("vivarium-control".into())
-                    .stack_size(256 << 10)
-                    .spawn(move || control::run(self))
-            });
-            if let Err(e) = started {
+            if let Err(e) = ending::spawn("vivarium-control", move || control::run(self)) {
                 inner.connection = None;
                 return Err(no(format!("cannot start the control thread: {e}")));
             }

@@ -12,6 +12,7 @@ use vivarium_protocol::region::{Claim, Geometry, MAX_WORKERS, Owner, Region};
 use vivarium_protocol::{codes, futex, seqpacket};
 
 use super::{NoPool, lock};
+use crate::tenants::{self, Tenant};
 
 /// How long a request may wait for a worker to take it.
 const QUEUE_LIMIT: Duration = Duration::from_secs(60);
@@ -27,6 +28,8 @@ pub(crate) enum Trouble {
     Garbage(u32),
     /// The worker has given the lane back and not said how the phase ended.
     Silent,
+    /// The phase runs longer than the tenant's may.
+    TooLong,
 }
 
 /// How a lane that is worth waiting for stands.
@@ -42,6 +45,7 @@ pub(crate) enum Standing {
 #[derive(Debug)]
 pub(crate) struct Pool {
     key: PoolKey,
+    tenant: Arc<Tenant>,
     id: u32,
     region: Arc<Region>,
     page: OnceLock<PoolPage>,
@@ -74,6 +78,8 @@ struct Lanes {
 struct State {
     down: Option<(String, Instant)>,
     last_death: Option<String>,
+    /// The supervisor knows no such tenant: the pool will never be usable.
+    refused: bool,
 }
 
 const TOLD: u32 = 1 << 17;
@@ -90,6 +96,7 @@ impl Pool {
         let (region, region_fd) = Region::create(geometry)?;
         let (descriptors, theirs) = seqpacket::pair()?;
         let pool = Self {
+            tenant: tenants::get(&key.tenant),
             key,
             id,
             region: Arc::new(region),
@@ -113,6 +120,9 @@ impl Pool {
 
     pub(crate) fn key(&self) -> &PoolKey {
         &self.key
+    }
+    pub(crate) fn tenant(&self) -> &Arc<Tenant> {
+        &self.tenant
     }
     pub(crate) fn id(&self) -> u32 {
         self.id
@@ -267,6 +277,19 @@ impl Pool {
         self.event();
     }
 
+    /// The supervisor knows no such tenant.
+    pub(super) fn refuse(&self, reason: String, retry_ms: u32) {
+        lock(&self.state).refused = true;
+        self.down(reason, retry_ms);
+    }
+
+    /// Why the pool can never be used, and when another may be tried.
+    pub(super) fn refusal(&self) -> Option<(NoPool, Instant)> {
+        let state = lock(&self.state);
+        let (reason, until) = state.down.as_ref().filter(|_| state.refused)?;
+        Some((NoPool { reason: reason.clone(), retry_after: 1 }, *until))
+    }
+
     pub(super) fn retire(&self) {
         self.retired.store(true, Ordering::Release);
         drop(lock(&self.state));
@@ -373,9 +396,17 @@ impl Pool {
         if let Err(no) = self.usable() {
             return Some((no.reason, no.retry_after));
         }
-        if since.elapsed() > QUEUE_LIMIT {
-            let reason = format!("no worker took it within {} s", QUEUE_LIMIT.as_secs());
-            return Some((reason, 5));
+        let policy = self.tenant.policy();
+        let limit = match policy.queue_deadline_ms {
+            // Until its Python is up for the first time, a tenant's requests wait for that.
+            0 => QUEUE_LIMIT,
+            _ if !self.any_alive() => QUEUE_LIMIT,
+            ms => Duration::from_millis(u64::from(ms)),
+        };
+        if since.elapsed() > limit {
+            let reason = format!("no worker took it within {} s", limit.as_secs_f32());
+            let retry_after = if policy.retry_after_s == 0 { 5 } else { policy.retry_after_s };
+            return Some((reason, retry_after));
         }
         None
     }

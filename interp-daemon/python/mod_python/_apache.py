@@ -70,13 +70,7 @@ else:
 if _vivarium is not None and hasattr(_vivarium, "table"):
     table = _vivarium.table
 else:
-
-    class table:  # type: ignore[no-redef]  # noqa: N801 (mod_python's name)
-        """Stands for ``mp_table`` outside a worker: it can be subclassed, not made."""
-
-        def __new__(cls, *args: Any, **kwargs: Any) -> Any:
-            """Always raises."""
-            return _extension("table")
+    from mod_python._table import table as table
 
 
 def log_error(message: Optional[str], level: int = APLOG_ERR, server: Any = None) -> None:
@@ -184,29 +178,39 @@ def parse_qsl(
     ``str`` gives ``str`` (decoded as UTF-8, what is not UTF-8 replaced), ``bytes`` gives ``bytes``. Fields without a
     value are left out unless ``keep_blank_values``. ``strict_parsing`` is accepted and changes nothing.
     """
-    if isinstance(qs, str):
-        pairs = _fields(qs.encode("utf-8", "surrogateescape"), keep_blank_values)
-        return [(n.decode("utf-8", "replace"), v.decode("utf-8", "replace")) for n, v in pairs]
-    if isinstance(qs, bytes):
-        return _fields(qs, keep_blank_values)
-    raise TypeError("not an ISO-8859-1 string")
+    return _pairs(qs, bool(keep_blank_values), 0)
 
 
 def parse_qs(qs: Text, keep_blank_values: int = 0, strict_parsing: int = 0) -> Dict[Any, List[Any]]:
     """The same as a dictionary of lists."""
     fields: Dict[Any, List[Any]] = {}
-    for name, value in parse_qsl(qs, keep_blank_values, strict_parsing):
+    for name, value in _pairs(qs, bool(keep_blank_values), 0):
         fields.setdefault(name, []).append(value)
     return fields
 
 
-def _fields(qs: bytes, keep_blank: int) -> List[Tuple[bytes, bytes]]:
-    found = []
+def _pairs(qs: Text, keep_blank: bool, most: int) -> List[Tuple[Any, Any]]:
+    """The fields; ``OverflowError`` if they are more than ``most`` (0: any number)."""
+    fast = getattr(_vivarium, "parse_qsl", None)
+    if fast is not None:
+        return fast(qs, keep_blank, most)  # type: ignore[no-any-return]
+    if isinstance(qs, str):
+        pairs = _fields(qs.encode("utf-8", "surrogateescape"), keep_blank, most)
+        return [(n.decode("utf-8", "replace"), v.decode("utf-8", "replace")) for n, v in pairs]
+    if isinstance(qs, bytes):
+        return _fields(qs, keep_blank, most)
+    raise TypeError("not an ISO-8859-1 string")
+
+
+def _fields(qs: bytes, keep_blank: bool, most: int) -> List[Tuple[bytes, bytes]]:
+    found: List[Tuple[bytes, bytes]] = []
     for field in qs.replace(b";", b"&").split(b"&"):
         if not field:
             continue
         name, _, value = (_unquote(part) for part in field.replace(b"+", b" ").partition(b"="))
         if value or keep_blank:
+            if most and len(found) >= most:
+                raise OverflowError(f"more than {most} fields")
             found.append((name, value))
     return found
 

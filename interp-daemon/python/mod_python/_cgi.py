@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
-from typing import Any, Dict, Iterable, List, Optional, Tuple, Union
+from typing import Any, Dict, Iterable, Iterator, List, Optional, Tuple, Union
 
 from mod_python._constants import HTTP_MOVED_TEMPORARILY, HTTP_OK
 
@@ -28,8 +29,9 @@ def setup_cgi(req: Any) -> Tuple[Dict[str, str], Any, Any]:
     before = (dict(os.environ), sys.stdin, sys.stdout)
     env = build_cgi_env(req)
     os.environ.update({k: v for k, v in env.items() if v is not None})
-    sys.stdin = CGIStdin(req)
-    sys.stdout = CGIStdout(req)
+    stdin: Any = CGIStdin(req)
+    stdout: Any = CGIStdout(req)
+    sys.stdin, sys.stdout = stdin, stdout
     return before
 
 
@@ -86,31 +88,103 @@ class NullIO:
         """There is nowhere to go."""
 
 
-class CGIStdin(NullIO):
-    """The request's body as a text file (UTF-8; bytes that are not are kept as surrogates)."""
+class _Text(NullIO):
+    """What the two have in common with the text files that Python makes of a program's standard streams."""
+
+    encoding = "utf-8"
+    errors = "surrogateescape"
+    newlines = None
+    line_buffering = False
+    write_through = True
+    closed = False
+
+    def fileno(self) -> int:
+        """There is no descriptor behind it."""
+        raise io.UnsupportedOperation("fileno: the stream is a request of httpd's")
+
+    def readable(self) -> bool:
+        """Whether it can be read."""
+        return False
+
+    def writable(self) -> bool:
+        """Whether it can be written."""
+        return False
+
+    def seekable(self) -> bool:
+        """There is nowhere to go."""
+        return False
+
+    def reconfigure(self, **settings: Any) -> None:
+        """Accepted and ignored: text is UTF-8."""
+
+
+class CGIStdin(_Text):
+    """The request's body as a text file (UTF-8, other bytes as surrogates). ``buffer`` has the bytes."""
+
+    mode = "r"
+    name = "<stdin>"
 
     def __init__(self, req: Any) -> None:
         self._req = req
-        self._rest = b""
+        self.buffer = _Body(req)
 
-    def read(self, n: int = -1) -> str:
+    def readable(self) -> bool:
+        """It is there for that."""
+        return True
+
+    def read(self, n: Optional[int] = -1) -> str:
         """At most ``n`` bytes of the body, or all of it."""
-        return _text(self._req.read(n) if n >= 0 else self._req.read())
+        return _text(self._req.read(n) if n is not None and n >= 0 else self._req.read())
 
     def readline(self, n: Optional[int] = -1) -> str:
         """One line, at most ``n`` bytes of it."""
         return _text(self._req.readline(n) if n is not None and n >= 0 else self._req.readline())
 
-    def readlines(self) -> List[str]:
+    def readlines(self, hint: int = -1) -> List[str]:
         """All lines."""
         return [_text(line) for line in self._req.readlines()]
 
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.readline, "")
 
-class CGIStdout(NullIO):
-    """Takes a CGI script's output: headers up to the first empty line, then the body."""
+
+class _Body(io.RawIOBase):
+    """``sys.stdin.buffer``."""
 
     def __init__(self, req: Any) -> None:
         self._req = req
+
+    def readable(self) -> bool:
+        return True
+
+    def read(self, n: Optional[int] = -1) -> bytes:
+        return self._req.read(-1 if n is None else n)  # type: ignore[no-any-return]
+
+    def readall(self) -> bytes:
+        return self.read()
+
+    def read1(self, n: int = -1) -> bytes:
+        """The same: it never gives less than it can."""
+        return self.read(n)
+
+    def readinto(self, buffer: Any) -> int:
+        data = self.read(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
+
+    def readline(self, n: Optional[int] = -1) -> bytes:
+        return self._req.readline(-1 if n is None else n)  # type: ignore[no-any-return]
+
+
+class CGIStdout(_Text):
+    """Takes a CGI script's output: headers up to the first empty line, then the body. ``buffer`` takes bytes."""
+
+    mode = "w"
+    name = "<stdout>"
+
+    def __init__(self, req: Any) -> None:
+        self._req = req
+        self.buffer = _Sink(self)
         self._head: Optional[bytes] = b""
         self._sent = 0
 
@@ -126,8 +200,22 @@ class CGIStdout(NullIO):
             self._head = None
             self._headers(head.decode("latin-1"))
         if data:
-            self._req.write(data)
+            self._req.write(data, 0)
             self._sent += len(data)
+
+    def writable(self) -> bool:
+        """It is there for that."""
+        return True
+
+    def flush(self) -> None:
+        """Sends what was written of the body."""
+        if self._head is None:
+            self._req.flush()
+
+    @property
+    def begun(self) -> bool:
+        """Whether the headers are complete."""
+        return self._head is None
 
     def tell(self) -> int:
         """How many bytes of the body were written."""
@@ -156,6 +244,27 @@ class CGIStdout(NullIO):
                 if key == "location" and not has_status and req.status == HTTP_OK:
                     req.status = HTTP_MOVED_TEMPORARILY
                 req.headers_out.add(name, value)
+
+
+class _Sink(io.RawIOBase):
+    """``sys.stdout.buffer``."""
+
+    def __init__(self, out: CGIStdout) -> None:
+        self._out = out
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        data = bytes(data)
+        self._out.write(data)
+        return len(data)
+
+    def flush(self) -> None:
+        self._out.flush()
+
+    def close(self) -> None:
+        """Stays open: what wraps it may come and go."""
 
 
 def _end_of_head(head: bytes) -> Tuple[int, int]:

@@ -11,7 +11,22 @@ from typing import Any, List, Optional, Set
 
 _HERE = os.path.dirname(os.path.abspath(__file__))
 #: Files whose frames say nothing to the author of a handler: the road from the dispatcher to the handler.
-_ROAD = ("_dispatch.py", "_importer.py", "_managed.py", "_providers.py", "_ssi.py", "apache.py")
+_ROAD = (
+    "_cgi.py",
+    "_dispatch.py",
+    "_importer.py",
+    "_managed.py",
+    "_providers.py",
+    "_psp_code.py",
+    "_publish.py",
+    "_ssi.py",
+    "_wsgi.py",
+    "apache.py",
+    "cgihandler.py",
+    "psp.py",
+    "publisher.py",
+    "wsgi.py",
+)
 _HIDDEN = {os.path.join(_HERE, name) for name in _ROAD}
 _HIDDEN.add(importlib.__file__)
 
@@ -49,7 +64,8 @@ def copy_of(error: BaseException) -> BaseException:
     parts = chunks(error)
     kind: Any = type(error)
     made = error
-    for way in (lambda: copy.copy(error), lambda: kind.__new__(kind, *error.args)):
+    ways: Any = (lambda: copy.copy(error), lambda: kind.__new__(kind, *error.args))
+    for way in ways:
         try:
             found = way()
         except Exception:

@@ -65,6 +65,8 @@ class Importer:
         self._interval = interval
         self._modules: Dict[str, Managed] = {}
         self._known: Dict[Tuple[str, Tuple[str, ...]], Managed] = {}
+        #: The modules of :meth:`load_page`, by path.
+        self._pages: Dict[str, Managed] = {}
         self._mutex = threading.Lock()
         self._running = Running()
         self._finder = Finder()
@@ -133,6 +135,19 @@ class Importer:
         finally:
             if stack:
                 stack[-1].pending.append(entry)
+        return entry
+
+    def load_page(self, path: str, autoreload: bool = True, log: bool = False) -> Managed:
+        """Gives the module of a file, imported or reloaded as needed, under a name of its own: what is served by its
+        file's name, such as ``code.py``, must not become what ``import code`` gives."""
+        entry = self._pages.get(path)
+        if entry is None or not self._current(entry):
+            top = os.path.splitext(os.path.basename(path))[0]
+            spec = importlib.util.spec_from_file_location(top, path)
+            assert spec is not None
+            entry = self._pages[path] = self._load_own(top, spec, root_of(spec), log)
+        if autoreload:
+            self.refresh(entry, log)
         return entry
 
     def managed(self, name: Optional[str]) -> Optional[Managed]:

@@ -12,6 +12,7 @@ use rustix::net::{AddressFamily, SocketType};
 use vivarium_protocol::codes;
 use vivarium_protocol::control::{MAX_STARTUP, PoolKey, ToChild, ToSupervisor, ToWorker};
 use vivarium_protocol::page::PoolPage;
+use vivarium_protocol::policy::{DEFAULT_TENANT, TenantPolicy, is_default};
 use vivarium_protocol::seqpacket::PacketError;
 use vivarium_protocol::shm::Mapping;
 use vivarium_protocol::{PROTOCOL_VERSION, codec};
@@ -20,6 +21,7 @@ use crate::conn::{Conn, Source};
 use crate::log::escape;
 use crate::pool::{Pool, PoolName, Region, SlotState, check_key};
 use crate::server::{Server, TURN};
+use crate::tenants::closed_policy;
 use crate::workers::KillReason;
 
 /// The most connections.
@@ -317,11 +319,18 @@ impl Server {
             return Err(format!("more than {REGIONS} regions"));
         }
         let now = Instant::now();
+        let mut name = name;
+        if is_default(&name.key.tenant) {
+            DEFAULT_TENANT.clone_into(&mut name.key.tenant);
+        }
         let startup = self.children.get_mut(&id).and_then(|c| c.startups.remove(&name.key));
         let is_new = !self.index.contains_key(&name);
+        let tenant = name.key.tenant.clone();
         let Some(pool_id) = self.find_or_make_pool(name, now) else {
             let code = codes::CANNOT_START_WORKER.to_string();
             let reason = "the supervisor has no room for another pool".to_owned();
+            let policy = closed_policy(&tenant);
+            self.tell_child(id, &ToChild::Policy { region: number, policy }, &[]);
             let down = ToChild::PoolDown { region: number, code, reason, retry_ms: 10_000 };
             self.tell_child(id, &down, &[]);
             return Ok(());
@@ -339,6 +348,7 @@ impl Server {
             Region { child: id, number, memory: Rc::clone(&memory), socket: Rc::clone(&socket) };
         pool.regions.insert(our_number, region);
         let page = Rc::clone(&pool.page_fd);
+        let policy = pool.policy.clone();
         let ready: Vec<_> = pool.ready().collect();
         let down = pool.down.clone().map(|error| ToChild::PoolDown {
             region: number,
@@ -346,6 +356,8 @@ impl Server {
             reason: error.reason,
             retry_ms: pool.retry_ms(now),
         });
+        let policy = policy.map_or_else(|| closed_policy(&tenant), |p| TenantPolicy::clone(&p));
+        self.tell_child(id, &ToChild::Policy { region: number, policy }, &[]);
         self.tell_child(id, &ToChild::Attached { region: number }, &[&page]);
         for (_, _, worker) in &ready {
             self.tell_worker(
@@ -368,20 +380,30 @@ impl Server {
         if let Some(id) = self.index.get(&name) {
             return Some(*id);
         }
-        let (most, processes) = self
-            .settings
-            .as_ref()
-            .map_or((256, 1), |s| (*s.limits.pools.get(), *s.tenant.processes.get()));
+        let most = self.settings.as_ref().map_or(256, |s| *s.limits.pools.get());
+        let tenant = self.tenant(&name.key.tenant).ok();
+        let processes = tenant.as_ref().map_or(1, |t| t.processes());
         let launch = Rc::clone(self.launch.as_ref()?);
+        let own = self
+            .pools
+            .values()
+            .filter(|p| {
+                (p.name.instance, p.name.generation) == (name.instance, name.generation)
+                    && p.name.key.tenant == name.key.tenant
+            })
+            .count();
         let made = if self.pools.len() >= most {
             Err(format!("there are {most} pools already; raise `pools` in [limits]"))
+        } else if tenant.as_ref().is_some_and(|t| own >= t.most_interpreters()) {
+            Err(format!("its tenant has {own} already; raise `max_interpreters` in its file"))
         } else {
             PoolPage::create().map_err(|e| e.to_string())
         };
         match made {
             Ok((page, fd)) => {
                 let id = self.new_id();
-                let pool = Pool::new(name.clone(), launch, page, fd, processes, now);
+                let mut pool = Pool::new(name.clone(), launch, page, fd, processes, now);
+                pool.policy = tenant.map(|t| Rc::new(t.policy()));
                 self.pools.insert(id, pool);
                 self.index.insert(name, id);
                 Some(id)

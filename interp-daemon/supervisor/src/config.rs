@@ -25,10 +25,35 @@ pub(crate) struct Settings {
     pub(crate) httpd: Httpd,
     pub(crate) limits: Limits,
     pub(crate) paths: Paths,
+    /// Where the tenants' files are; else `tenants.d` beside this file.
+    pub(crate) tenants_dir: Option<AbsolutePath>,
+    pub(crate) sandbox: Sandbox,
+}
+
+/// `[sandbox]`: what all declared tenants share.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Sandbox {
+    /// The lowest uid that a tenant may have.
+    pub(crate) min_uid: Uid,
+    /// Where the administrator's own `seccomp-*.json` and `files-*.rules` are.
+    pub(crate) profiles: AbsolutePath,
+    /// Below which control group the tenants' are made; empty: no control groups.
+    pub(crate) cgroup: Cgroup,
+}
+
+impl Default for Sandbox {
+    fn default() -> Self {
+        Self {
+            min_uid: Uid(1000),
+            profiles: AbsolutePath("/etc/vivarium/sandbox".into()),
+            cgroup: Cgroup("/vivarium".into()),
+        }
+    }
 }
 
 /// `[default]`: how workers of the built-in tenant are started.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Tenant {
     pub(crate) user: Option<Name>,
@@ -89,24 +114,27 @@ impl Default for Limits {
     }
 }
 
-/// `[paths]`: where the Python side is, for a service; a managed supervisor is told by httpd.
+/// `[paths]`: where the Python side is, for a service (a managed supervisor is told by httpd), and the run directory.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Paths {
     pub(crate) package_dir: Option<AbsolutePath>,
     pub(crate) extension: Option<AbsolutePath>,
+    /// Where sockets for `vivarium`'s commands and mount points are made; managed supervisors too.
+    pub(crate) run_dir: Option<AbsolutePath>,
 }
 
 /// A newtype that checks itself while it is read, so that the error has the line of the value.
 macro_rules! checked {
     ($(#[$doc:meta])* $name:ident: $serde:literal $raw:ty => $inner:ty, $check:expr) => {
         $(#[$doc])*
-        #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+        #[derive(Debug, Clone, PartialEq, Eq, serde::Deserialize)]
         #[serde(try_from = $serde)]
-        pub(crate) struct $name($inner);
+        pub(crate) struct $name(pub(crate) $inner);
 
         impl $name {
             /// The checked value.
+            #[allow(dead_code)] // Not each of them is read from elsewhere.
             pub(crate) fn get(&self) -> &$inner {
                 &self.0
             }
@@ -121,7 +149,22 @@ macro_rules! checked {
         }
     };
 }
+pub(crate) use checked;
 
+checked!(
+    /// The lowest uid of tenants.
+    Uid: "i64" i64 => u32, |raw| number(raw, 1, 4_294_967_294, "min_uid")
+);
+checked!(
+    /// A control group's path below the hierarchies' roots.
+    Cgroup: "String" String => String, |raw| {
+        let plain = raw.starts_with('/') && !raw.ends_with('/') && raw.split('/').all(|p| p != "." && p != "..");
+        if raw.is_empty() || (plain && !raw.contains(['\0', ' ', '\n'])) {
+            return Ok(raw);
+        }
+        Err(format!("{raw:?} is no control group: write \"/vivarium\", or \"\" for none"))
+    }
+);
 checked!(
     /// A user's or group's name.
     Name: "String" String => String, |raw| {
@@ -134,7 +177,8 @@ checked!(
 checked!(
     /// An absolute path.
     AbsolutePath: "String" String => String, |raw| {
-        if !raw.starts_with('/') || raw.contains('\0') {
+        // Tenants' files may say `{home}/...`.
+        if !(raw.starts_with('/') || raw.starts_with("{home}")) || raw.contains('\0') {
             return Err(format!("{raw:?} is not an absolute path: it must begin with /"));
         }
         Ok(raw)
@@ -174,7 +218,12 @@ checked!(
     }
 );
 
-fn number<T: TryFrom<i64>>(raw: i64, least: i64, most: i64, what: &str) -> Result<T, String> {
+pub(crate) fn number<T: TryFrom<i64>>(
+    raw: i64,
+    least: i64,
+    most: i64,
+    what: &str,
+) -> Result<T, String> {
     let checked = if (least..=most).contains(&raw) { T::try_from(raw).ok() } else { None };
     checked.ok_or_else(|| format!("{what} = {raw} is out of range: {least} to {most} is allowed"))
 }
@@ -221,7 +270,7 @@ impl Source {
 
     /// Reads the file; the defaults if it may be missing and is.
     pub(crate) fn load(&self) -> Result<Settings, ConfigError> {
-        match std::fs::read_to_string(&self.path) {
+        match crate::tenants::trusted::read(&self.path) {
             Ok(text) => parse(&self.path, &text),
             Err(e) if e.kind() == std::io::ErrorKind::NotFound && !self.named => {
                 Ok(Settings::default())
@@ -231,7 +280,11 @@ impl Source {
     }
 }
 
-fn parse(path: &Path, text: &str) -> Result<Settings, ConfigError> {
+/// Reads TOML; an error has file and line.
+pub(crate) fn parse<T: serde::de::DeserializeOwned>(
+    path: &Path,
+    text: &str,
+) -> Result<T, ConfigError> {
     toml::from_str(text).map_err(|e| {
         let before = e.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
         let line = before.matches('\n').count() + 1;

@@ -9,6 +9,7 @@ use vivarium_protocol::control::{Config, FromParent};
 use vivarium_protocol::seqpacket::{self, PacketError};
 use vivarium_protocol::{PROTOCOL_VERSION, codec};
 
+use crate::config::ConfigError;
 use crate::log::escape;
 use crate::server::{Server, TURN};
 use crate::spawn::Launch;
@@ -102,9 +103,11 @@ impl Server {
         self.launch = Some(Rc::new(Launch {
             package_dir: config.package_dir,
             extension: config.extension,
+            optimize: config.optimize,
             httpd: Some((config.child_uid, config.child_gid)),
         }));
         self.httpd_uid = Some(config.child_uid);
+        self.tenants.told_dir = Some(config.tenants_dir).filter(|d| !d.is_empty()).map(Into::into);
         self.generations.announce(config.instance, config.generation);
         self.reload();
         self.log.info(
@@ -121,30 +124,48 @@ impl Server {
 
     // ---- the configuration file ----
 
-    /// Reads the file again. A bad one changes nothing.
-    pub(crate) fn reload(&mut self) {
+    /// Reads the file and the tenants' again. A bad one changes nothing. Gives what there is to say, and whether all is
+    /// right.
+    pub(crate) fn reload(&mut self) -> (bool, Vec<String>) {
+        let error = self.reload_settings();
+        let (right, mut lines) = self.reload_tenants();
+        let ok = right && error.is_none();
+        lines.splice(0..0, error);
+        let now = Instant::now();
+        for pool in self.pools.values_mut() {
+            pool.hurry(now);
+        }
+        (ok, lines)
+    }
+
+    /// What is wrong with the configuration file, if anything.
+    fn reload_settings(&mut self) -> Option<String> {
         match self.source.load() {
             Ok(settings) => {
                 self.settings = Ok(Rc::new(settings));
                 self.apply_settings();
-                let now = Instant::now();
-                for pool in self.pools.values_mut() {
-                    pool.hurry(now);
-                }
+                None
             }
-            Err(e) => match &mut self.settings {
-                Ok(_) => self.log.error(
+            Err(e) => {
+                self.bad_settings(&e);
+                Some(e.to_string())
+            }
+        }
+    }
+
+    fn bad_settings(&mut self, e: &ConfigError) {
+        match &mut self.settings {
+            Ok(_) => self.log.error(
+                codes::SUPERVISOR_CONFIG,
+                format_args!("{e}; what was read before stays in force"),
+            ),
+            Err(reason) => {
+                *reason = e.to_string();
+                self.log.error(
                     codes::SUPERVISOR_CONFIG,
-                    format_args!("{e}; what was read before stays in force"),
-                ),
-                Err(reason) => {
-                    *reason = e.to_string();
-                    self.log.error(
-                        codes::SUPERVISOR_CONFIG,
-                        format_args!("{e}; no Python is run until this is corrected"),
-                    );
-                }
-            },
+                    format_args!("{e}; no Python is run until this is corrected"),
+                );
+            }
         }
     }
 

@@ -27,6 +27,10 @@ pub(crate) enum Source {
     Process(u64),
     /// A worker's output pipe.
     Output(u64),
+    /// The socket of `vivarium reload` and `vivarium status`.
+    Admin,
+    /// Who has connected to it.
+    AdminClient(u64),
 }
 
 impl Source {
@@ -39,6 +43,8 @@ impl Source {
             Self::Worker(id) => (5, id),
             Self::Process(id) => (6, id),
             Self::Output(id) => (7, id),
+            Self::Admin => (8, 0),
+            Self::AdminClient(id) => (9, id),
         };
         EventData::new_u64(kind << 56 | id)
     }
@@ -54,6 +60,8 @@ impl Source {
             5 => Self::Worker(id),
             6 => Self::Process(id),
             7 => Self::Output(id),
+            8 => Self::Admin,
+            9 => Self::AdminClient(id),
             _ => return None,
         })
     }

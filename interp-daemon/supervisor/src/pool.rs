@@ -10,15 +10,14 @@ use std::time::{Duration, Instant};
 
 use vivarium_protocol::control::PoolKey;
 use vivarium_protocol::page::PoolPage;
+use vivarium_protocol::policy::{MAX_TENANT, TenantPolicy, is_valid_name};
 
 use crate::backoff::Backoff;
 use crate::log::escape;
-use crate::spawn::{DEFAULT_TENANT, Launch, StartError};
+use crate::spawn::{Launch, StartError};
 
 /// The longest interpreter name, in bytes.
 const LONGEST_INTERPRETER: usize = 4096;
-/// The longest tenant name, in bytes.
-const LONGEST_TENANT: usize = 64;
 
 /// What makes a pool that pool.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -31,7 +30,7 @@ pub(crate) struct PoolName {
 /// Why this key cannot name a pool, if it cannot.
 pub(crate) fn check_key(key: &PoolKey) -> Result<(), &'static str> {
     let PoolKey { tenant, interpreter } = key;
-    if tenant.is_empty() || tenant.len() > LONGEST_TENANT || tenant.bytes().any(|b| b <= b' ') {
+    if !tenant.is_empty() && !is_valid_name(tenant) {
         return Err("that is no tenant's name");
     }
     if interpreter.is_empty()
@@ -128,6 +127,10 @@ pub(crate) struct Pool {
     pub(crate) retiring: bool,
     /// What each worker is told first ([`vivarium_protocol::message::Startup`], encoded; never looked into here).
     pub(crate) startup: Option<Rc<Vec<u8>>>,
+    /// How many slots are to be used, if a reload has made them fewer.
+    pub(crate) wanted: Option<u8>,
+    /// The policy that its children were last told.
+    pub(crate) policy: Option<Rc<TenantPolicy>>,
 }
 
 impl Pool {
@@ -154,6 +157,8 @@ impl Pool {
             quiet: Quiet::default(),
             retiring: false,
             startup: None,
+            wanted: None,
+            policy: None,
         }
     }
 
@@ -209,6 +214,26 @@ impl Pool {
         }
     }
 
+    /// As many slots as the tenant has processes now. Workers of slots that are too many are returned, to be stopped.
+    pub(crate) fn resize(&mut self, processes: u8, now: Instant) -> Vec<u64> {
+        self.wanted = Some(processes);
+        while self.slots.len() < usize::from(processes) {
+            let state = SlotState::Due(now);
+            self.slots.push(Slot { state, epoch: 0, backoff: Backoff::default() });
+        }
+        let mut over = Vec::new();
+        for (i, slot) in self.slots.iter_mut().enumerate() {
+            let used = i < usize::from(processes);
+            match slot.state {
+                SlotState::Idle if used => slot.state = SlotState::Due(now),
+                SlotState::Due(_) if !used => slot.state = SlotState::Idle,
+                SlotState::Starting(w) | SlotState::Ready(w) if !used => over.push(w),
+                _ => {}
+            }
+        }
+        over
+    }
+
     /// No more starts; the workers that exist are [`SlotState::Leaving`]. Returns them.
     pub(crate) fn retire(&mut self) -> Vec<u64> {
         self.retiring = true;
@@ -228,12 +253,7 @@ impl Pool {
 /// `tenant/interpreter`, safe to log and not too long.
 pub(crate) fn label(key: &PoolKey) -> String {
     let interpreter = escape(key.interpreter.as_bytes(), 200);
-    format!("{}/{interpreter}", escape(key.tenant.as_bytes(), LONGEST_TENANT))
-}
-
-/// Only the built-in tenant exists.
-pub(crate) fn is_known_tenant(key: &PoolKey) -> bool {
-    key.tenant == DEFAULT_TENANT
+    format!("{}/{interpreter}", escape(key.tenant.as_bytes(), MAX_TENANT))
 }
 
 #[cfg(test)]
@@ -246,8 +266,12 @@ mod tests {
 
     fn pool(processes: u8, now: Instant) -> Pool {
         let name = PoolName { instance: 1, generation: 1, key: key("default", "main") };
-        let launch =
-            Rc::new(Launch { package_dir: "/p".into(), extension: "/e".into(), httpd: None });
+        let launch = Rc::new(Launch {
+            package_dir: "/p".into(),
+            extension: "/e".into(),
+            optimize: false,
+            httpd: None,
+        });
         let (page, fd) = PoolPage::create().unwrap();
         Pool::new(name, launch, page, fd, processes, now)
     }
@@ -257,7 +281,7 @@ mod tests {
         assert_eq!(check_key(&key("default", "main_interpreter")), Ok(()));
         assert_eq!(check_key(&key("default", &"x".repeat(4096))), Ok(()));
         for bad in [
-            key("", "x"),
+            key(".", "x"),
             key("a b", "x"),
             key("a\nb", "x"),
             key(&"t".repeat(65), "x"),
@@ -304,6 +328,20 @@ mod tests {
         assert_eq!(p.next_start(), None);
         assert_eq!(p.slots[2].state, SlotState::Idle);
         assert!(p.is_down(now) && p.ready().next().is_none());
+    }
+
+    #[test]
+    fn pools_grow_and_shrink() {
+        let now = Instant::now();
+        let mut p = pool(2, now);
+        p.slots[0].state = SlotState::Ready(1);
+        p.slots[1].state = SlotState::Ready(2);
+        assert!(p.resize(3, now).is_empty());
+        assert_eq!(p.slots[2].state, SlotState::Due(now));
+        assert_eq!(p.resize(1, now), [2]);
+        assert_eq!((p.slots[2].state, p.wanted), (SlotState::Idle, Some(1)));
+        assert!(p.resize(3, now).is_empty());
+        assert_eq!(p.slots[2].state, SlotState::Due(now));
     }
 
     #[test]

@@ -8,9 +8,11 @@ use vivarium_protocol::codes;
 use vivarium_protocol::control::ToChild;
 
 use crate::children::more;
+use crate::log::escape;
 use crate::pool::SlotState;
+use crate::sandbox::Complaint;
 use crate::server::Server;
-use crate::spawn::{self, StartError};
+use crate::spawn::{self, Report, StartError};
 use crate::workers::{KillReason, Worker, output_line, raw};
 
 impl Server {
@@ -39,7 +41,8 @@ impl Server {
             ),
             KillReason::Start => {
                 worker.failure.get_or_insert_with(|| {
-                    failure("it was not ready within 30 s of its start, and was killed".into())
+                    let most = worker.tenant.start_time().as_secs();
+                    failure(format!("it was not ready within {most} s of its start, and was killed"))
                 });
             }
             KillReason::Linger if worker.failure.is_none() => self.log.warn(
@@ -103,6 +106,16 @@ impl Server {
         pool.page.ring_all();
         let Some(entry) = pool.slots.get_mut(usize::from(worker.slot)) else { return };
         let (slot, pid) = (worker.slot, raw(worker.pid));
+        if worker.recycled && !pool.retiring {
+            // Asked to go so that another can come: what its tenant is now, or nobody if there are fewer.
+            let wanted = pool.wanted.is_none_or(|n| slot < n);
+            entry.state = if wanted { SlotState::Due(now) } else { SlotState::Idle };
+            self.log.debug(
+                codes::TENANTS,
+                format_args!("pool {}: worker {slot} (pid {pid}) has made room: {how}", pool.label),
+            );
+            return;
+        }
         if pool.retiring {
             entry.state = SlotState::Idle;
             self.log.debug(
@@ -163,15 +176,24 @@ impl Server {
     /// The best that can be said of why a worker ended before it was ready.
     fn why_not_ready(&self, worker: &Worker, how: &str) -> StartError {
         let launch = self.pools.get(&worker.pool).map(|p| &p.launch);
-        if let (Some(failure), Some(launch)) = (spawn::read_report(&worker.report), launch) {
-            let tenant = &worker.settings.tenant;
-            let reason = spawn::explain(failure, tenant, launch, &worker.who, self.source.path());
-            return StartError::new(codes::CANNOT_START_WORKER, reason);
+        match (spawn::read_report(&worker.report), launch) {
+            (Some(Report::Failure(failure)), Some(launch)) => {
+                let tenant = &worker.tenant;
+                let reason =
+                    spawn::explain(failure, &tenant.base, launch, &worker.who, &tenant.source);
+                return StartError::new(codes::CANNOT_START_WORKER, reason);
+            }
+            (Some(Report::Complaint(Complaint { step, why })), _) => {
+                let reason = format!("{step}: {why}");
+                let reason = escape(reason.as_bytes(), 1000);
+                return StartError::new(codes::SANDBOX, reason);
+            }
+            _ => {}
         }
         if let Some(failure) = &worker.failure {
             return failure.clone();
         }
-        let python = worker.settings.tenant.python.get();
+        let python = worker.tenant.base.python.get();
         let mut reason = format!("{python} -m vivarium.worker ended before it was ready: {how}");
         if let Some(last) = worker.lines.last() {
             let last: String = last.chars().take(500).collect();

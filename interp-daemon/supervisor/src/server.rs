@@ -4,6 +4,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -12,6 +13,7 @@ use vivarium_protocol::PROTOCOL_VERSION;
 use vivarium_protocol::codes;
 use vivarium_protocol::control::{MAX_PACKET, ToChild, ToWorker};
 
+use crate::admin::Admin;
 use crate::children::Child;
 use crate::config::{self, Settings};
 use crate::conn::{Poller, Source};
@@ -19,14 +21,13 @@ use crate::generations::Generations;
 use crate::log::Log;
 use crate::notify::Notify;
 use crate::pool::{Pool, PoolName, Quiet};
+use crate::reload::{GRACE_MARGIN, Tenants};
 use crate::spawn::Launch;
 use crate::sys::Signals;
 use crate::workers::{KillReason, Worker};
 
 /// How long workers may finish what they are doing.
 const GRACE: Duration = Duration::from_secs(10);
-/// A worker's own watchdog ends it when its grace is over; this much later we do.
-const GRACE_MARGIN: Duration = Duration::from_secs(1);
 /// After the system has refused a connection for want of something.
 const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
 /// The most packets taken from one socket before the others have their turn.
@@ -46,6 +47,8 @@ pub(crate) struct Start {
     pub(crate) launch: Option<Launch>,
     pub(crate) notify: Notify,
     pub(crate) own_uid: u32,
+    /// Where sockets and mount points are made.
+    pub(crate) run_dir: Option<PathBuf>,
 }
 
 /// The supervisor.
@@ -88,6 +91,9 @@ pub(crate) struct Server {
     pub(crate) packet_quiet: Quiet,
     /// Children that are refused, pools that cannot be made.
     pub(crate) refuse_quiet: Quiet,
+    pub(crate) run_dir: Option<PathBuf>,
+    pub(crate) tenants: Tenants,
+    pub(crate) admin: Option<Admin>,
 }
 
 impl Server {
@@ -127,10 +133,15 @@ impl Server {
             peer_quiet: Quiet::default(),
             packet_quiet: Quiet::default(),
             refuse_quiet: Quiet::default(),
+            run_dir: start.run_dir,
+            tenants: Tenants::default(),
+            admin: None,
         };
         server.apply_settings();
+        server.open_admin();
         // A managed supervisor does not know how to serve anybody before it has its first configuration.
         if !managed {
+            server.reload_tenants();
             server.listen(true)?;
         }
         Ok(server)
@@ -164,6 +175,7 @@ impl Server {
                 self.dispatch(event);
             }
         }
+        self.remove_groups();
         self.log.notice(codes::STOPPING, format_args!("vivariumd has stopped; no worker is left"));
         Ok(())
     }
@@ -177,6 +189,8 @@ impl Server {
             Source::Worker(id) => self.worker_event(id),
             Source::Process(id) => self.worker_gone(id),
             Source::Output(id) => self.output_readable(id),
+            Source::Admin => self.admin_accept(),
+            Source::AdminClient(id) => self.admin_asks(id),
         }
     }
 
@@ -227,16 +241,7 @@ impl Server {
         while let Some(signal) = self.signals.next() {
             match signal {
                 libc::SIGHUP => {
-                    self.notify.reloading();
-                    self.reload();
-                    self.log.info(
-                        codes::CONFIGURED,
-                        format_args!(
-                            "asked by SIGHUP: {} was read again",
-                            self.source.path().display()
-                        ),
-                    );
-                    self.notify.say("READY=1");
+                    self.reload_all("SIGHUP");
                 }
                 _ if self.stopping => {
                     // Asked twice: no more patience.
@@ -250,6 +255,18 @@ impl Server {
                 _ => {}
             }
         }
+    }
+
+    /// Reads everything again because somebody asks for it; gives what there is to say, and whether all is right.
+    pub(crate) fn reload_all(&mut self, who: &str) -> (bool, Vec<String>) {
+        self.notify.reloading();
+        let (ok, lines) = self.reload();
+        self.log.info(
+            codes::CONFIGURED,
+            format_args!("asked by {who}: {} was read again", self.source.path().display()),
+        );
+        self.notify.say("READY=1");
+        (ok, lines)
     }
 
     /// Stops everything gracefully; [`Server::run`] ends when the last worker is gone.
@@ -302,12 +319,13 @@ impl Server {
         if self.index.get(&pool.name) == Some(&id) {
             self.index.remove(&pool.name);
         }
-        let grace_ms = u32::try_from(GRACE.as_millis()).unwrap_or(u32::MAX);
-        for worker in pool.retire() {
-            self.tell_worker(worker, &ToWorker::Stop { grace_ms }, &[]);
-            if let Some(worker) = self.workers.get_mut(&worker) {
-                worker.kill_at = Some((Instant::now() + GRACE + GRACE_MARGIN, KillReason::Stop));
-            }
+        for id in pool.retire() {
+            let Some(worker) = self.workers.get_mut(&id) else { continue };
+            let grace =
+                worker.tenant.stop_time().min(if self.stopping { GRACE } else { Duration::MAX });
+            worker.kill_at = Some((Instant::now() + grace + GRACE_MARGIN, KillReason::Stop));
+            let grace_ms = u32::try_from(grace.as_millis()).unwrap_or(u32::MAX);
+            self.tell_worker(id, &ToWorker::Stop { grace_ms }, &[]);
         }
         self.bury(id);
     }

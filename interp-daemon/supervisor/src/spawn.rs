@@ -1,6 +1,6 @@
 //! Starting one worker: who it runs as, its environment, its descriptors, and what to say when it fails.
 
-use std::ffi::{CString, OsString};
+use std::ffi::{CStr, CString, OsString};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 use std::path::Path;
@@ -9,17 +9,17 @@ use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use vivarium_protocol::codes::{self, Code};
 use vivarium_protocol::control::{self, PoolKey};
-use vivarium_protocol::seqpacket;
+use vivarium_protocol::{codec, seqpacket};
 
 use crate::config::Tenant;
 use crate::log::escape;
-use crate::sys::exec::{self, Failure, Identity, Plan, Step};
+use crate::sandbox::plan::Prepared;
+use crate::sandbox::{Complaint, helper};
+use crate::sys::exec::{self, Failure, Identity, Plan, Sandboxed, Step};
 use crate::sys::users::{self, User};
 
 /// The built-in tenant's user, if nobody names another.
 const DEFAULT_USER: &str = "vivarium";
-/// The only tenant there is.
-pub(crate) const DEFAULT_TENANT: &str = "default";
 
 /// Why a worker did not come up: the code under which it is logged, and one line.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,6 +43,8 @@ impl StartError {
 pub(crate) struct Launch {
     pub(crate) package_dir: String,
     pub(crate) extension: String,
+    /// `python3 -OO`.
+    pub(crate) optimize: bool,
     /// httpd's children's uid and gid.
     pub(crate) httpd: Option<(u32, u32)>,
 }
@@ -54,6 +56,14 @@ pub(crate) struct Who {
     home: String,
     /// None: as the supervisor itself.
     identity: Option<Identity>,
+}
+
+impl Who {
+    /// A declared tenant's user.
+    pub(crate) fn declared(name: &str, home: Option<&str>, identity: Identity) -> Self {
+        let home = home.unwrap_or("/").to_owned();
+        Self { name: name.to_owned(), home, identity: Some(identity) }
+    }
 }
 
 fn no_user(reason: String) -> StartError {
@@ -207,6 +217,7 @@ pub(crate) fn spawn(
     who: &Who,
     place: Place<'_>,
     page: &OwnedFd,
+    prepared: Option<&Prepared>,
 ) -> Result<Spawned, StartError> {
     let program = c_string("python", tenant.python.get().as_str())?;
     let package_dir = c_string("the package directory's path", launch.package_dir.as_str())?;
@@ -227,6 +238,12 @@ pub(crate) fn spawn(
         variables.push(c_string(&name, entry)?);
     }
 
+    let spec = prepared.map(|p| write_spec(p, &variables)).transpose()?;
+    let sandbox = spec.as_ref().zip(prepared).map(|(spec, prepared)| Sandboxed {
+        spec: spec.as_fd(),
+        pid_namespace: prepared.spec.pid_namespace,
+    });
+
     let null = std::fs::File::open("/dev/null").map_err(|e| StartError::os("/dev/null", e))?;
     let (control, control_theirs) =
         seqpacket::pair().map_err(|e| StartError::os("socketpair", e))?;
@@ -238,15 +255,21 @@ pub(crate) fn spawn(
         rustix::io::ioctl_fionbio(fd, true).map_err(|e| StartError::os("ioctl(FIONBIO)", e))?;
     }
 
+    let arguments: &[&CStr] = if launch.optimize {
+        &[c"-OO", c"-s", c"-m", c"vivarium.worker"]
+    } else {
+        &[c"-s", c"-m", c"vivarium.worker"]
+    };
     let pid = exec::spawn(&Plan {
         program: &program,
-        arguments: &[c"-s", c"-m", c"vivarium.worker"],
+        arguments,
         environment: &variables,
         null: null.as_fd(),
         output: output_theirs.as_fd(),
         control: control_theirs.as_fd(),
         page: page.as_fd(),
         report: report_theirs.as_fd(),
+        sandbox,
         identity: who.identity.as_ref(),
         umask: *tenant.umask.get(),
         home: &home,
@@ -268,11 +291,44 @@ pub(crate) fn spawn(
     }
 }
 
+/// The helper's plan, in a file that is nowhere and that nobody can change.
+fn write_spec(prepared: &Prepared, variables: &[CString]) -> Result<OwnedFd, StartError> {
+    use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
+    use std::io::Write;
+    let os = |e: &dyn std::fmt::Display| StartError::os("the sandbox's plan", e);
+    let mut spec = prepared.spec.clone();
+    spec.environment = variables.iter().map(|entry| entry.as_bytes().to_vec()).collect();
+    let bytes = codec::encode(&spec).map_err(|e| os(&e))?;
+    let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+    let fd = memfd_create(c"vivarium-sandbox", flags).map_err(|e| os(&e))?;
+    let mut file = std::fs::File::from(fd);
+    file.write_all(&bytes).map_err(|e| os(&e))?;
+    let seals = SealFlags::WRITE | SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL;
+    fcntl_add_seals(&file, seals).map_err(|e| os(&e))?;
+    Ok(file.into())
+}
+
+/// What a worker that did not come to Python has left in its report pipe.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Report {
+    /// The forked child could not go on.
+    Failure(Failure),
+    /// The sandbox's helper could not.
+    Complaint(Complaint),
+}
+
 /// Reads the report of a worker that has ended, if it made one.
-pub(crate) fn read_report(report: &OwnedFd) -> Option<Failure> {
-    let mut bytes = [0; exec::REPORT_LEN];
+pub(crate) fn read_report(report: &OwnedFd) -> Option<Report> {
+    let mut bytes = [0; 4096];
     let got = rustix::io::read(report, &mut bytes).ok()?;
-    Failure::decode(&bytes[..got])
+    decode_report(bytes.get(..got)?)
+}
+
+fn decode_report(bytes: &[u8]) -> Option<Report> {
+    match bytes.split_first()? {
+        (&helper::COMPLAINT, rest) => codec::decode(rest).ok().map(Report::Complaint),
+        _ => Failure::decode(bytes).map(Report::Failure),
+    }
 }
 
 /// One line that says what failed, where, for whom, and what to do.
@@ -294,7 +350,7 @@ pub(crate) fn explain(
         Step::Exec => {
             let python = tenant.python.get();
             format!(
-                "user {name} cannot execute {}: {errno}; set `python` in [default] of {}",
+                "user {name} cannot execute {}: {errno}; set `python` in {}",
                 shown(python),
                 shown(&config.to_string_lossy())
             )
@@ -331,7 +387,12 @@ mod tests {
     use rustix::io::Errno;
 
     fn launch(httpd: Option<(u32, u32)>) -> Launch {
-        Launch { package_dir: "/p/python".into(), extension: "/p/e.so".into(), httpd }
+        Launch {
+            package_dir: "/p/python".into(),
+            extension: "/p/e.so".into(),
+            optimize: false,
+            httpd,
+        }
     }
 
     fn tenant(text: &str) -> Tenant {

@@ -13,6 +13,7 @@ use vivarium_protocol::control::{SUPERVISOR_CHANNEL_FD, SUPERVISOR_LISTEN_FD};
 use crate::config::{Settings, Source};
 use crate::log::Log;
 use crate::notify::Notify;
+use crate::sandbox::helper;
 use crate::server::{Server, Start};
 use crate::spawn::Launch;
 use crate::sys;
@@ -73,6 +74,10 @@ type Failed = (Code, String);
 
 /// Runs the program.
 pub(crate) fn main() -> ExitCode {
+    let mut words = std::env::args_os().skip(1);
+    if words.next().is_some_and(|word| word == helper::ARGUMENT) {
+        return helper::main();
+    }
     let arguments = match parse(std::env::args_os().skip(1)) {
         Ok(Asked::Run(arguments)) => arguments,
         Ok(Asked::Say(text)) => {
@@ -145,8 +150,20 @@ fn prepare(arguments: Arguments, log: Log) -> Result<Server, ExitCode> {
         .map_err(|e| failed(&log, os("signalfd", &e)))?;
     let launch = settings.as_ref().ok().filter(|_| !arguments.managed).map(service_launch);
     let notify = if arguments.managed { Notify::default() } else { Notify::from_env() };
-    let start =
-        Start { log, signals, listener, channel, source, settings, launch, notify, own_uid };
+    let configured = settings.as_ref().ok().and_then(|s| s.paths.run_dir.clone());
+    let run_dir = crate::admin::run_dir(configured.as_ref().map(|p| Path::new(p.get())));
+    let start = Start {
+        log,
+        signals,
+        listener,
+        channel,
+        source,
+        settings,
+        launch,
+        notify,
+        own_uid,
+        run_dir,
+    };
     Server::new(start).map_err(|e| {
         let log = Log::new(false);
         failed(&log, os("epoll", &e))
@@ -282,6 +299,7 @@ fn service_launch(settings: &Settings) -> Launch {
     Launch {
         package_dir: package_dir.unwrap_or_default(),
         extension: extension.unwrap_or_default(),
+        optimize: false,
         httpd: None,
     }
 }

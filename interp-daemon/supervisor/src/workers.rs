@@ -16,19 +16,17 @@ use vivarium_protocol::seqpacket::PacketError;
 use vivarium_protocol::{PROTOCOL_VERSION, codec};
 
 use crate::children::more;
-use crate::config::Settings;
 use crate::conn::{Conn, Source};
 use crate::log::{Log, escape};
 use crate::output::{Lines, Out};
-use crate::pool::{Pool, SlotState, is_known_tenant};
+use crate::pool::{Pool, SlotState};
 use crate::reaping::reap;
 use crate::server::{Server, TURN};
 use crate::spawn::{self, Place, StartError, Who};
+use crate::tenants::Tenant;
 
 /// The most packets that may wait for a worker: two for each region.
 const QUEUE: usize = 16 << 10;
-/// A worker that has not said `Ready` by then is killed.
-const START: Duration = Duration::from_secs(30);
 /// A worker that has said that it cannot come up, or has closed its socket, should end by itself within this.
 const LINGER: Duration = Duration::from_secs(3);
 
@@ -61,13 +59,15 @@ pub(crate) struct Worker {
     pub(crate) lines: Lines,
     pub(crate) report: OwnedFd,
     pub(crate) who: Rc<Who>,
-    pub(crate) settings: Rc<Settings>,
+    pub(crate) tenant: Rc<Tenant>,
     pub(crate) ready_at: Option<Instant>,
     /// What it said, or what we know, of why it cannot come up.
     pub(crate) failure: Option<StartError>,
     pub(crate) kill_at: Option<(Instant, KillReason)>,
     /// SIGKILL was sent.
     pub(crate) killed: bool,
+    /// Asked to stop so that another can take its place.
+    pub(crate) recycled: bool,
 }
 
 impl Worker {
@@ -101,25 +101,33 @@ impl Server {
     }
 
     fn start_worker(&mut self, pool_id: u64, slot: u8, now: Instant) -> Result<(), StartError> {
-        let settings = match &self.settings {
-            Ok(settings) => Rc::clone(settings),
-            Err(reason) => return Err(StartError::new(codes::SUPERVISOR_CONFIG, reason.clone())),
-        };
+        if let Err(reason) = &self.settings {
+            return Err(StartError::new(codes::SUPERVISOR_CONFIG, reason.clone()));
+        }
+        let Some(pool) = self.pools.get(&pool_id) else { return Ok(()) };
+        let (key, launch) = (pool.name.key.clone(), Rc::clone(&pool.launch));
+        let tenant = self.servable(&key, &launch)?;
+        let prepared = self.prepare(&tenant, &launch)?;
         let id = self.new_id();
         let own_uid = self.own_uid;
         let Some(pool) = self.pools.get_mut(&pool_id) else { return Ok(()) };
-        if !is_known_tenant(&pool.name.key) {
-            let reason =
-                format!("there is no tenant {}", escape(pool.name.key.tenant.as_bytes(), 64));
-            return Err(StartError::new(codes::CANNOT_START_WORKER, reason));
-        }
         let Some(entry) = pool.slots.get_mut(usize::from(slot)) else { return Ok(()) };
-        let who = spawn::who(&settings.tenant, &pool.launch, own_uid)?;
+        let who = match &tenant.declared {
+            Some(d) => Who::declared(&d.user.name, d.home.as_deref(), d.identity.clone()),
+            None => spawn::who(&tenant.base, &pool.launch, own_uid)?,
+        };
         entry.epoch = entry.epoch.wrapping_add(1);
         let startup = pool.startup.clone();
         let place =
             Place { key: &pool.name.key, slot, epoch: entry.epoch, startup: startup.is_some() };
-        let spawned = spawn::spawn(&settings.tenant, &pool.launch, &who, place, &pool.page_fd)?;
+        let spawned = spawn::spawn(
+            &tenant.base,
+            &pool.launch,
+            &who,
+            place,
+            &pool.page_fd,
+            prepared.as_deref(),
+        )?;
         let (epoch, pid) = (entry.epoch, spawned.pid);
         entry.state = SlotState::Starting(id);
 
@@ -150,11 +158,12 @@ impl Server {
             lines: Lines::new(now),
             report: spawned.report,
             who: Rc::new(who),
-            settings,
             ready_at: None,
             failure: None,
-            kill_at: Some((now + START, KillReason::Start)),
+            kill_at: Some((now + tenant.start_time(), KillReason::Start)),
+            tenant,
             killed: false,
+            recycled: false,
         };
         self.workers.insert(id, worker);
         if let Some(data) = startup {

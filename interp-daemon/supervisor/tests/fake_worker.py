@@ -41,8 +41,15 @@ def text(value):
     return number(len(value)) + value.encode()
 
 
-def ready(version=1):
+def ready(version=2):
     return b"\x00" + number(version) + text("3.11.2")
+
+
+def listing(path):
+    try:
+        return ",".join(sorted(os.listdir(path)))
+    except OSError as error:
+        return error.strerror
 
 
 def describe():
@@ -65,10 +72,14 @@ def describe():
     with open("/proc/self/status") as status:
         for line in status:
             name, _, value = line.partition(":")
-            if name.startswith(("Cap", "NoNewPrivs", "SigBlk", "SigIgn")):
+            if name.startswith(("Cap", "NoNewPrivs", "Seccomp", "SigBlk", "SigIgn")):
                 say("%s=%s" % (name, value.strip()))
     with open("/proc/self/cmdline", "rb") as line:
         say("arguments=" + " ".join(a.decode() for a in line.read().split(b"\0")[2:]).strip())
+    say("pids=" + ",".join(sorted(p for p in os.listdir("/proc") if p.isdigit())))
+    say("root=" + listing("/"))
+    say("tmp=" + listing("/tmp"))
+    say("shm=" + listing("/dev/shm"))
     say("files=%d" % resource.getrlimit(resource.RLIMIT_NOFILE)[0])
     for name in sorted(os.environ):
         say("env %s=%s" % (name, os.environ[name]))

@@ -9,6 +9,7 @@ use common::{INSTANCE, Setup, as_root, key, kill, small_region, wait_end, wait_u
 use rustix::process::Signal;
 use vivarium_protocol::PROTOCOL_VERSION;
 use vivarium_protocol::control::{MAX_PACKET, PoolKey, ToChild, ToSupervisor};
+use vivarium_protocol::policy::Grants;
 use vivarium_protocol::seqpacket;
 
 fn one(fake: &'static str) -> Setup {
@@ -28,7 +29,11 @@ fn a_child_of_another_version_is_refused_with_one_line() {
         let child = s.connect();
         child.send(&hello(PROTOCOL_VERSION + 1, INSTANCE));
         let reason = child.expect_refused();
-        assert!(reason.contains("protocol 2") && reason.contains("restart httpd"), "{reason}");
+        assert!(
+            reason.contains(&format!("protocol {}", PROTOCOL_VERSION + 1))
+                && reason.contains("restart httpd"),
+            "{reason}"
+        );
         child.expect_closed();
     }
     s.child(1);
@@ -169,8 +174,8 @@ fn forged_packets_end_their_connection_and_nothing_else() {
     // Names that cannot be.
     let nul = PoolKey { tenant: "default".into(), interpreter: "a\0b".into() };
     let long = PoolKey { tenant: "default".into(), interpreter: "x".repeat(5000) };
-    let empty = PoolKey { tenant: String::new(), interpreter: "main".into() };
-    for pool in [nul, long, empty] {
+    let odd = PoolKey { tenant: "../alice".into(), interpreter: "main".into() };
+    for pool in [nul, long, odd] {
         let mut bad = s.child(1);
         bad.send_attach(&pool, 1);
         bad.expect_closed();
@@ -214,7 +219,9 @@ fn an_unknown_tenant_has_no_workers() {
     child.send_attach(&PoolKey { tenant: "alice".into(), interpreter: "main".into() }, 1);
     assert!(matches!(child.recv(), (ToChild::Attached { region: 1 }, _)));
     let (_, code, reason, _) = child.expect_pool_down();
-    assert!(code == "VIV0012" && reason.contains("no tenant alice"), "{code} {reason}");
+    assert!(code == "VIV0046" && reason.contains("no tenant alice"), "{code} {reason}");
+    let (region, policy) = child.expect_policy();
+    assert!(region == 1 && policy.confined && policy.grants == Grants::NONE);
 }
 
 #[test]

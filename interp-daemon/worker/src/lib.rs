@@ -9,6 +9,7 @@
 //! |---|---|
 //! | [`engine`] | regions, lanes, threads, conversations, request trees: no Python types of its own |
 //! | [`types`] | what Python sees: `mp_request`, `mp_table`, `mp_conn`, `mp_server`, `mp_filter`, `mp_finfo` |
+//! | [`forms`] | query strings and multipart bodies |
 //! | [`ffi`] | the few calls into CPython and libc that need `unsafe` |
 //!
 //! # Threads and locks
@@ -27,5 +28,6 @@
 
 mod engine;
 mod ffi;
+mod forms;
 mod module;
 mod types;

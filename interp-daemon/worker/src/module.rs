@@ -61,6 +61,11 @@ mod _vivarium {
         LogStream, MpConn, MpFilter, MpFinfo, MpHlist, MpRequest, MpServer, MpTable, SERVER_RETURN,
     };
 
+    #[pymodule_export]
+    use crate::forms::multipart::Parser;
+    #[pymodule_export]
+    use crate::forms::query::parse_qsl;
+
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
         let py = module.py();

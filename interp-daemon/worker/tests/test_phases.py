@@ -11,6 +11,8 @@ from conftest import HERE, ROOT, Host, until
 PATH = (HERE / 'handlers', ROOT / 'interp-daemon' / 'python')
 # ENTER_LAST: httpd needs Python no more for this tree, as far as it knows.
 LAST = 1
+# ENTER_MORE: only for the request that it names.
+MORE = 16
 
 
 @pytest.fixture(scope='module')
@@ -67,6 +69,19 @@ def test_cleanup_handlers_of_a_request_that_python_has_not_met(real):
     real.run('phases::marks', tree=104, rid=1, flags=0, request=request(uri='/1'))
     report = real.run(['phases'], tree=104, rid=0, phase='Cleanup', pinned=True, flags=0)
     assert texts(report) == ['PythonCleanupHandler None None RuntimeError']
+
+
+def test_cleanups_of_one_request_and_then_of_the_rest(real):
+    for number in (0, 1):
+        real.run('phases::cleans', tree=140, rid=number, flags=0, pinned=number == 1,
+                 request=request(uri=f'/{number}'))
+    report = real.run(['phases'], tree=140, rid=1, phase='Cleanup', pinned=True, flags=MORE)
+    assert texts(report) == ['cleaned /1', 'PythonCleanupHandler /1 None RuntimeError']
+    # The tree is not forgotten: its other clean-ups are still to come.
+    assert (report['keep'], report['cleanups']) == (True, True)
+    report = real.run(['phases'], tree=140, rid=0, phase='Cleanup', pinned=True, flags=0)
+    assert texts(report) == ['cleaned /0', 'PythonCleanupHandler /0 None RuntimeError']
+    assert (report['keep'], report['cleanups']) == (False, False)
 
 
 def test_added_handlers(real):

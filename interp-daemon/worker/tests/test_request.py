@@ -21,6 +21,7 @@ REQUEST = {
 def probe(host, source, **more):
     """Runs source in a handler; gives the lines that it printed and the whole report."""
     what = {'fields': dict(REQUEST['fields']), 'tables': dict(REQUEST['tables'])}
+    what['fields'].update(more.pop('fields', {}))
     what['tables']['notes'] = [['code', source]]
     what['body'] = more.pop('body', '')
     report = host.run('basic::probe', request=what, flags=more.pop('flags', 1), **more)
@@ -274,6 +275,25 @@ def test_printing(host):
     assert [line[2] for line in report['logs']] == [
         'one line', 'two halves', 'to stderr', 'and an unfinished one']
     assert {(line[0], line[1]) for line in report['logs']} == {('Request', 3)}
+
+
+def test_finfo_of_the_request(host):
+    """Whole seconds in Python, microseconds on the way there and back."""
+    known = [0x644, 1, 2, 3, 4, 5, 6, 7_500_000, 8_250_000, 9_999_999, '/f', None, 1, 0x8170]
+    lines, report = probe(host, '''
+i = req.finfo
+p(type(i), i.size, i.fname, i.name, i.filetype, hex(i.protection), i.atime, i.mtime, i.ctime)
+for value in (5, None, (1, 2)):
+    try:
+        req.finfo = value
+    except TypeError as error:
+        p('TypeError')
+req.finfo = i
+p(req.finfo.size, req.finfo.mtime)
+''', fields={'finfo': known})
+    assert lines[:2] == ["<class 'mp_finfo'> 6 /f None 1 0x644 7 8 9", 'TypeError']
+    assert lines[2:5] == ['TypeError', 'TypeError', '6 8']
+    assert report['req']['fields']['finfo'] == known
 
 
 def test_finfo(host):

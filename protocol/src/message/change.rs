@@ -1,7 +1,7 @@
 //! Lists of changes to a request, hand-coded ([`crate::wire`]).
 
 use super::TableId;
-use crate::fields::{Field, Type, Value};
+use crate::fields::{FINFO_ITEMS, FINFO_TEXTS, Field, Type, Value};
 use crate::wire::{Reader, WireError, Writer};
 
 /// One change to the request that a `Changes` frame names; the frame's payload is a list of these back to back.
@@ -85,6 +85,7 @@ impl<'a> Change<'a> {
                     (Value::None, Type::OptStr) | (Value::Int(_), Type::Int | Type::Seconds) => {
                         true
                     }
+                    (Value::Tuple(items), Type::Tuple) => is_finfo(items),
                     _ => false,
                 };
                 if !row.writable || !fits {
@@ -105,4 +106,15 @@ impl<'a> Change<'a> {
             _ => return Err(bad("change")),
         }))
     }
+}
+
+/// Whether values are those of a [`Field::Finfo`], the one tuple that may be assigned.
+fn is_finfo(items: &[Value<'_>]) -> bool {
+    let fits = |(at, value): (usize, &Value<'_>)| match value {
+        Value::None => true,
+        Value::Int(_) => !FINFO_TEXTS.contains(&at),
+        Value::Str(s) => FINFO_TEXTS.contains(&at) && !s.contains(&0),
+        Value::Tuple(_) => false,
+    };
+    items.len() == FINFO_ITEMS && items.iter().enumerate().all(fits)
 }

@@ -8,11 +8,12 @@ use proptest::prelude::*;
 use vivarium_protocol::control::{
     Config, FromParent, FromWorker, PoolKey, ToChild, ToSupervisor, ToWorker,
 };
-use vivarium_protocol::fields::{FIELDS, Type, Value};
+use vivarium_protocol::fields::{FIELDS, FINFO_ITEMS, FINFO_TEXTS, Type, Value};
 use vivarium_protocol::message::{
     Call, Change, ConfigNode, ConnectionInfo, ErrorKind, Leave, LogScope, Op, Reply, ServerInfo,
     Startup, TableId,
 };
+use vivarium_protocol::policy::TenantPolicy;
 
 /// Noise that the borrowing messages take their bytes from: strategies want values that live for ever.
 static NOISE: LazyLock<Vec<u8>> = LazyLock::new(|| {
@@ -50,6 +51,16 @@ pub(crate) fn table_id() -> impl Strategy<Value = TableId> {
     (0..10_u8).prop_map(|n| TableId::from_u8(n).unwrap())
 }
 
+/// Values that `finfo` may be given.
+pub(crate) fn finfo(n: i64, s: Option<&'static [u8]>) -> Value<'static> {
+    let item = |at| match s {
+        None => Value::None,
+        Some(s) if FINFO_TEXTS.contains(&at) => Value::Str(s),
+        Some(_) => Value::Int(n),
+    };
+    Value::Tuple((0..FINFO_ITEMS).map(item).collect())
+}
+
 pub(crate) fn change() -> impl Strategy<Value = Change<'static>> {
     let writable: Vec<_> = FIELDS.iter().filter(|row| row.writable).collect();
     let field = (0..writable.len(), any::<i64>(), option::of(text())).prop_map(move |(i, n, s)| {
@@ -57,6 +68,7 @@ pub(crate) fn change() -> impl Strategy<Value = Change<'static>> {
         let value = match (row.kind, s) {
             (Type::Int | Type::Seconds, _) => Value::Int(n),
             (Type::OptStr, None) => Value::None,
+            (Type::Tuple, s) => finfo(n, s),
             (_, s) => Value::Str(s.unwrap_or(b"")),
         };
         Change::Field(row.field, value)
@@ -264,7 +276,28 @@ pub(crate) fn to_child() -> impl Strategy<Value = ToChild> {
                 Some(how) => ToChild::WorkerDown { region, slot, epoch, how },
             }
         }),
+        (any::<u32>(), ".*", any::<u64>(), any::<bool>(), any::<[u32; 6]>(), paths()).prop_map(
+            |(region, tenant, n, confined, caps, document_roots)| ToChild::Policy {
+                region,
+                policy: TenantPolicy {
+                    revision: n,
+                    confined,
+                    uid: Some(caps[0]).filter(|uid| uid % 2 == 0),
+                    max_threads_per_child: caps[1],
+                    max_threads: caps[2],
+                    queue: caps[3],
+                    queue_deadline_ms: caps[4],
+                    retry_after_s: caps[5],
+                    document_roots,
+                    ..TenantPolicy::unconfined(&tenant)
+                },
+            }
+        ),
     ]
+}
+
+fn paths() -> impl Strategy<Value = Vec<String>> {
+    vec(".*", 0..4)
 }
 
 pub(crate) fn to_worker() -> impl Strategy<Value = ToWorker> {
@@ -284,7 +317,8 @@ pub(crate) fn from_worker() -> impl Strategy<Value = FromWorker> {
 }
 
 pub(crate) fn from_parent() -> impl Strategy<Value = FromParent> {
-    (any::<[u32; 4]>(), any::<u64>(), ".*", ".*", ".*").prop_map(|(n, instance, a, b, c)| {
+    let texts = (".*", ".*", ".*", ".*");
+    (any::<[u32; 4]>(), any::<u64>(), texts).prop_map(|(n, instance, (a, b, c, d))| {
         FromParent::Config(Config {
             version: n[0],
             instance,
@@ -293,7 +327,9 @@ pub(crate) fn from_parent() -> impl Strategy<Value = FromParent> {
             child_gid: n[3],
             package_dir: a,
             extension: b,
+            optimize: n[3] % 2 == 1,
             server_root: c,
+            tenants_dir: d,
         })
     })
 }

@@ -159,13 +159,16 @@ GROUP = Group("connections", (
         differs="a line longer than asked for is given in parts; mod_python drops its rest"),
     Case("connhandler-end", "7.read([n]), readline([n]), write(s)", """
         def connectionhandler(conn):
-            seen = [conn.read(3), attempt(conn.read, 10), attempt(conn.read, 10), attempt(conn.readline)]
+            # At the end mod_python gives either.
+            over = attempt(conn.read, 10) if conn.read(3) and conn.read(10) else "too early"
+            seen = [over in ("OSError", None), attempt(conn.readline)]
             conn.write(repr(seen).encode())
             return apache.OK
     """, server=HANDLED, drive=spoken(b"bytes")),
     Case("connhandler-end-all", "7.read([n]), readline([n]), write(s)", """
         def connectionhandler(conn):
-            seen = [attempt(conn.read), attempt(conn.read)]
+            # At the end mod_python gives either.
+            seen = [attempt(conn.read), attempt(conn.read) in ("OSError", None)]
             conn.write(repr(seen).encode())
             return apache.OK
     """, server=HANDLED, drive=spoken(b"bytes")),

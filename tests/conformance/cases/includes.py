@@ -4,6 +4,7 @@ from suite.case import Case, Group
 from suite.runner import answered
 
 ROW = "15.SSI: #python eval, exec"
+RE_ENTERED = "`req.write` in an element goes through mod_include again, which reports an error"
 CONF = "Options +Includes\nAddOutputFilter INCLUDES .shtml\nAddType text/html .shtml"
 
 
@@ -19,6 +20,10 @@ GROUP = Group("includes", (
          '<!--#python eval="None" -->,<!--#python eval="\'text\'" -->,<!--#python eval="[1, \'x\']" -->\n'),
     page("exec", 'a<!--#python exec="print(1)" -->b\n', compare_body=False),
     page("exec-filter", 'a<!--#python exec="filter.write(\'from python\')" -->b\n', expect="afrom pythonb\n"),
+    page("exec-request", 'a<!--#python exec="filter.req.write(\'from python\')" -->b\n', expect="afrom pythonb\n",
+         defect=RE_ENTERED),
+    page("exec-request-order", 'a<!--#python exec="filter.write(\'1\'); filter.req.write(\'2\'); filter.write(\'3\')" -->b'
+         '<!--#python eval="4" -->\n', expect="a123b4\n", defect=RE_ENTERED),
     page("exec-lines", """<!--#python exec="
 def double(x):
     return x * 2

@@ -1,6 +1,25 @@
 """Section 6: methods of the request that answer: writing, sending files, validators."""
 
 from suite.case import Case, Group
+from suite.runner import answered
+
+
+def whole_page(response):
+    """What is said of an error page: that it is one, that it has the length that was announced."""
+    length = response.header("Content-Length")
+    return [response.status, "Internal Server Error" in response.text, length in (None, str(len(response.body))),
+            response.header("X-Split"), response.header("X-Added")]
+
+
+def injected(talk):
+    """The different answers to several requests."""
+    seen = []
+    for _ in range(20):
+        answer = whole_page(talk.request())
+        if answer not in seen:
+            seen.append(answer)
+    return seen
+
 
 GROUP = Group("request-answers", (
     Case("meets-conditions", "6.meets_conditions()", """
@@ -20,6 +39,49 @@ GROUP = Group("request-answers", (
         req.write(str(got))
         return apache.OK
     """, headers=("X-Late", "Content-Type")),
+    Case("head-after-write", "23.live after the first write", """
+        req.content_type = "text/x-early"
+        req.headers_out["X-Late"] = "early"
+        req.write("text,")
+        req.content_type = "text/x-late"
+        req.headers_out["X-Late"] = "late"
+        req.status = 201
+        req.write("%s,%s,%s" % (req.content_type, req.headers_out["X-Late"], req.status))
+        return apache.OK
+    """, drive=lambda talk: sorted({str([r.status, r.text, r.header("Content-Type"), r.header("X-Late")])
+                                    for r in (talk.request() for _ in range(20))})),
+    Case("head-after-last-write", "23.live after the first write", """
+        req.headers_out["X-Late"] = "early"
+        req.write("text")
+        req.headers_out["X-Late"] = "late"
+        return apache.OK
+    """, drive=lambda talk: sorted({str([r.status, r.text, r.header("X-Late")])
+                                    for r in (talk.request() for _ in range(20))})),
+    Case("head-after-unflushed-write", "6.write(s[, flush=1])", """
+        req.headers_out["X-Late"] = "early"
+        req.write("text", 0)
+        req.headers_out["X-Late"] = "late"
+        return apache.OK
+    """, headers=("X-Late",), expect="text", expect_headers={"X-Late": ["late"]}),
+    Case("error-after-unflushed-write", "3.HTTP_xxx int", """
+        req.write("text", 0)
+        return apache.HTTP_NOT_FOUND
+    """, drive=answered(lambda r: [r.status, "Not Found" in r.text, r.text[:4]]), expect=[404, True, "<!DO"]),
+    Case("error-after-write", "3.HTTP_xxx int", """
+        req.write("text,")
+        req.write("more", 0)
+        return apache.HTTP_NOT_FOUND
+    """, drive=answered(lambda r: [r.status, "Not Found" in r.text, r.text[:5]])),
+    *(Case(f"header-{name}", "3.HTTP_xxx int", code + """
+        req.write("text")
+        return apache.OK
+    """, drive=injected, expect=[[500, True, True, None, None]],
+           defect="the error page comes twice, or its length is wrong")
+      for name, code in (
+          ("injected", 'req.headers_out["X-Split"] = "a\\r\\nX-Added: b"'),
+          ("injected-error", 'req.err_headers_out.add("X-Split", "a\\nX-Added: b")'),
+          ("injected-type", 'req.content_type = "text/plain\\r\\nX-Added: b"'),
+          ("name", 'req.headers_out["X Split"] = "a"'))),
     Case("sendfile", "6.sendfile(path[, off[, len]])", """
         path = req.document_root() + "/static/page.txt"
         counts = [req.sendfile(path), req.sendfile(path, 2), req.sendfile(path, 2, 3)]
@@ -98,4 +160,4 @@ GROUP = Group("request-answers", (
         return apache.OK
     """, status=202, expect="body", headers=("X-One", "Content-Type"),
         defect="`wsgi_start_response` sets the status line only; httpd then sends 200"),
-), files={"static/page.txt": "a static page\n"})
+), files={"static/page.txt": "a static page\n"}, allow=("VIV0028",))

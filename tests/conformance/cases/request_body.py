@@ -88,13 +88,6 @@ GROUP = Group("request-body", (
     Case("read-chunked-parts", READ, """
         return answer(req, [req.read(3), req.readline(), req.remaining, req.read_chunked, req.read_body])
     """, raw=CHUNKED, differs="chunked bodies can be read; mod_python answers 411"),
-    Case("read-timeout", READ, """
-        try:
-            return answer(req, len(req.read()))
-        except IOError as error:
-            req.log_error(MARK + str(error))
-            return answer(req, "gave up")
-    """, drive=half, server="RequestReadTimeout body=1\nTimeout 2", log=True, log_wait=1),
     Case("read-wsgi-style", READ, """
         return answer(req, [attempt(lambda: list(req)), hasattr(req, "__iter__")])
     """, **POST),
@@ -159,4 +152,15 @@ GROUP = Group("request-body", (
         req.write(req.read())
         return apache.OK
     """, expect="first " + TEXT.decode(), **POST),
-), modules=("reqtimeout",))
+))
+
+# Alone on its server: the others' clients may be slow.
+TIMEOUTS = Group("read-timeouts", (
+    Case("read-timeout", READ, """
+        try:
+            return answer(req, len(req.read()))
+        except IOError as error:
+            req.log_error(MARK + str(error))
+            return answer(req, "gave up")
+    """, drive=half, log=True, log_wait=1),
+), modules=("reqtimeout",), conf="RequestReadTimeout body=1\nTimeout 2")

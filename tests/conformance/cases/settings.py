@@ -253,5 +253,5 @@ IMPORTS = Group("imports", (
 ), conf="PythonPath \"['@htdocs@/python-import' + end for end in ('', '-failure', '-options', '-order')] + sys.path\"")
 
 OPTIMIZED = Group("optimized", (
-    Case("optimize-on", "1.PythonOptimize", "return answer(req, [sys.flags.optimize, __debug__])"),
+    Case("optimize-on", "1.PythonOptimize", "return answer(req, [sys.flags.optimize, __debug__])", expect=[2, False]),
 ), conf="PythonOptimize On")

@@ -203,4 +203,4 @@ GROUP = Group("tables", (
         req.headers_out["X-One"] = "a\\r\\nX-Two: b"
         return answer(req, "sent")
     """, drive=head, expect=["HTTP/1.1 500 Internal Server Error", False]),
-))
+), allow=("VIV0028",))

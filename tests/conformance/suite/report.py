@@ -67,7 +67,7 @@ def page(groups):
     tally, cases = counts(groups), of_rows(groups)
     names = ("same", "differs", "defects", "ours")
     lines = [HEAD.format(count=sum(tally.values()), **{name: tally[name] for name in names})]
-    for number, (title, rows) in SECTIONS.items():
+    for number, (title, rows) in sorted(SECTIONS.items(), key=lambda section: int(section[0])):
         lines += [f"## {title}\n", "| | cases | |", "|---|---|---|"]
         for row in rows:
             own = cases.get(f"{number}.{row}", [])

@@ -79,13 +79,41 @@ SECTIONS = {
         "path, pathlen", "free attributes",
     )),
     "10": ("finfo", ("values", "valid", "None when unknown", "indexable")),
-    "15": ("Server-side includes", ("SSI: #python eval, exec",)),
+    "11": ("Module mod_python.util", (
+        "FieldStorage(req, ...)", "list and mapping", "types of fields", "Field", "StringField", "parse_qs, parse_qsl",
+        "redirect", "apply_fs_data, parse_header, FieldList, readBlockSize",
+    )),
+    "12": ("Module mod_python.Cookie", (
+        "Cookie(name, value, **attrs)", "Cookie.parse", "SignedCookie", "MarshalCookie", "add_cookie",
+        "get_cookies, get_cookie", "CookieError",
+    )),
+    "13": ("Module mod_python.Session", (
+        "Session(req, ...)", "BaseSession", "sid", "cookie", "DbmSession", "FileSession", "MemorySession",
+        "SqliteSession, RedisSession",
+    )),
+    "14": ("PSP", (
+        "text", "code and indentation", "include", "handler", "names of a page", "errors", "PSPInterface", "cache",
+        "PSP(req, filename, string, vars)", "parse(file[, dir]), parsestring(bytes)", "escaping",
+    )),
+    "15": ("Standard handlers", (
+        "SSI: #python eval, exec", "publisher: module", "publisher: traversal", "publisher: call", "publisher: results",
+        "publisher: auth", "cgihandler", "wsgi",
+        "testhandler",
+    )),
+    "16": ("httpdconf", (
+        "Directive(name, val, flipslash)", "Container(*args, only_if)", "ContainerTag(tag, attr, args)", "Comment",
+        "ready classes", "write_basic_config",
+    )),
+    "17": ("cache", (
+        "Cache(max_size)", "WeakCache", "FileCache", "HTTPCache", "ModuleCache, HttpModuleCache", "FunctionCache",
+    )),
+    "18": ("Command mod_python", ("create", "genconfig", "start, stop, restart", "version")),
     "19": ("Process model", (
         "interpreters per vhost name", "sys.argv", "stderr", "user site directory off", "code runs as httpd's User",
     )),
     "21": ("Defects of mod_python in these parts", (
         "non-UTF-8 header", "table.setdefault", "conn.hlist", "AutoReload", "directory-level PythonInitHandler",
-        "PythonHandlerModule", "finfo[12]", "parse_qsl", "wsgi_start_response", "CGIStdin",
+        "PythonHandlerModule", "finfo[12]", "parse_qsl", "wsgi_start_response", "CGIStdin", "HTTPCache",
     )),
     "23": ("What has to hold across processes", (
         "same request object", "log calls are in the log when they return", "clean-ups run at stop",

@@ -1,5 +1,6 @@
 """Handlers of test_never_open.py: each phase would let everybody in, if it ever got to run."""
 
+import hashlib
 import os
 import signal
 import time
@@ -43,6 +44,11 @@ def authzhandler(req):
 def checkpassword(req, user, password):
     _trouble(req)
     return password == "right"
+
+
+def realmhash(req, user, realm):
+    _trouble(req)
+    return hashlib.md5(f"{user}:{realm}:right".encode()).hexdigest()
 
 
 def groups(req, user):

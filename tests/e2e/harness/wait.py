@@ -5,7 +5,7 @@ import os
 from devlib.httpd import poll
 
 # Seconds; a very slow machine may need more.
-WATCHDOG = int(os.environ.get("VIVARIUM_E2E_WATCHDOG", "60"))
+WATCHDOG = 180
 
 
 def wait_until(condition, what=None, watchdog=WATCHDOG):

@@ -9,10 +9,16 @@ use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 
 use rustix::io::Errno;
 use rustix::process::Pid;
+use serde::{Deserialize, Serialize};
 use vivarium_protocol::control::{WORKER_CONTROL_FD, WORKER_PAGE_FD};
 
+/// The descriptor number of the report pipe in a sandbox's helper.
+pub(crate) const HELPER_REPORT_FD: RawFd = WORKER_PAGE_FD + 1;
+/// The descriptor number of the plan in a sandbox's helper.
+pub(crate) const HELPER_SPEC_FD: RawFd = WORKER_PAGE_FD + 2;
+
 /// Who a worker runs as.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Identity {
     pub(crate) uid: u32,
     pub(crate) gid: u32,
@@ -32,6 +38,8 @@ pub(crate) struct Plan<'a> {
     pub(crate) control: BorrowedFd<'a>,
     pub(crate) page: BorrowedFd<'a>,
     pub(crate) report: BorrowedFd<'a>,
+    /// A declared tenant: what follows is the helper's ([`crate::sandbox::helper`]), and nothing else of this is used.
+    pub(crate) sandbox: Option<Sandboxed<'a>>,
     /// None: stay who we are.
     pub(crate) identity: Option<&'a Identity>,
     pub(crate) umask: u32,
@@ -44,6 +52,15 @@ pub(crate) struct Plan<'a> {
     pub(crate) package_dir: &'a CStr,
     /// Must be readable by the worker.
     pub(crate) extension: &'a CStr,
+}
+
+/// What a sandbox's helper is started with.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Sandboxed<'a> {
+    /// The encoded [`crate::sandbox::Spec`].
+    pub(crate) spec: BorrowedFd<'a>,
+    /// Whether it is the first process of a PID namespace.
+    pub(crate) pid_namespace: bool,
 }
 
 macro_rules! steps {
@@ -76,6 +93,7 @@ steps! {
     PackageDir "looking into the Python package directory";
     Extension "reading the worker extension";
     Exec "executing the interpreter";
+    Helper "executing vivariumd as the sandbox's helper";
 }
 
 impl std::fmt::Display for Step {
@@ -138,9 +156,9 @@ pub(crate) fn spawn(plan: &Plan<'_>) -> Result<Pid, Errno> {
 
     // SAFETY: this program has one thread, so the child finds every lock free and all memory whole; it leaves by execve
     // or _exit, so nothing of the parent's is destroyed or flushed twice.
-    match unsafe { libc::fork() } {
-        -1 => Err(last_errno()),
-        0 => {
+    match unsafe { super::sandbox::fork(plan.sandbox.is_some_and(|s| s.pid_namespace)) } {
+        Err(e) => Err(Errno::from_io_error(&e).unwrap_or(Errno::IO)),
+        Ok(0) => {
             let (failure, report) = become_worker(plan, &argv, &envp);
             let bytes = failure.encode();
             // SAFETY: the buffer is valid; _exit does not return and runs no destructors.
@@ -149,7 +167,7 @@ pub(crate) fn spawn(plan: &Plan<'_>) -> Result<Pid, Errno> {
                 libc::_exit(127)
             }
         }
-        pid => Pid::from_raw(pid).ok_or(Errno::SRCH),
+        Ok(pid) => Pid::from_raw(pid).ok_or(Errno::SRCH),
     }
 }
 
@@ -160,6 +178,9 @@ fn become_worker(
     envp: &[*const libc::c_char],
 ) -> (Failure, RawFd) {
     let mut report = plan.report.as_raw_fd();
+    if let Some(sandboxed) = plan.sandbox {
+        return (become_helper(plan, sandboxed, &mut report), report);
+    }
     if let Err(failure) = prepare(plan, &mut report) {
         return (failure, report);
     }
@@ -168,11 +189,28 @@ fn become_worker(
     (Failure::new(Step::Exec, last_errno()), report)
 }
 
+/// Runs in the child; returns only if a step failed.
+fn become_helper(plan: &Plan<'_>, sandboxed: Sandboxed<'_>, report: &mut RawFd) -> Failure {
+    let begun = rustix::process::setsid()
+        .map_err(|e| Failure::new(Step::Session, e))
+        .and_then(|_| place_descriptors(plan, Some(sandboxed.spec), report))
+        .and_then(|()| reset_signals().map_err(|e| Failure::new(Step::Signals, e)));
+    if let Err(failure) = begun {
+        return failure;
+    }
+    let argv = [c"vivariumd".as_ptr(), c"--sandbox-exec".as_ptr(), std::ptr::null()];
+    let envp = [std::ptr::null()];
+    // The program that runs, even if its file has been replaced since.
+    // SAFETY: both arrays end with a null pointer and point to constants.
+    unsafe { libc::execve(c"/proc/self/exe".as_ptr(), argv.as_ptr(), envp.as_ptr()) };
+    Failure::new(Step::Helper, last_errno())
+}
+
 fn prepare(plan: &Plan<'_>, report: &mut RawFd) -> Result<(), Failure> {
     let at = |step: Step| move |errno: Errno| Failure::new(step, errno);
 
     rustix::process::setsid().map_err(at(Step::Session))?;
-    place_descriptors(plan, report)?;
+    place_descriptors(plan, None, report)?;
     reset_signals().map_err(at(Step::Signals))?;
     limit_files(plan.open_files).map_err(at(Step::Limits))?;
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(plan.umask & 0o777));
@@ -197,8 +235,12 @@ fn prepare(plan: &Plan<'_>, report: &mut RawFd) -> Result<(), Failure> {
 }
 
 /// 0 = /dev/null, 1 and 2 = the output pipe, 3 = control socket, 4 = pool page, and the report pipe somewhere above;
-/// nothing else stays open.
-fn place_descriptors(plan: &Plan<'_>, report: &mut RawFd) -> Result<(), Failure> {
+/// for a helper also 5 = the report pipe, 6 = its plan. Nothing else stays open.
+fn place_descriptors(
+    plan: &Plan<'_>,
+    spec: Option<BorrowedFd<'_>>,
+    report: &mut RawFd,
+) -> Result<(), Failure> {
     let failed = |errno: Errno| Failure::new(Step::Descriptors, errno);
     // First all of them out of the way of the numbers that they are to have.
     let up = |fd: BorrowedFd<'_>| -> Result<RawFd, Errno> {
@@ -217,15 +259,19 @@ fn place_descriptors(plan: &Plan<'_>, report: &mut RawFd) -> Result<(), Failure>
         (output, libc::STDERR_FILENO),
         (control, WORKER_CONTROL_FD),
         (page, WORKER_PAGE_FD),
+        (*report, HELPER_REPORT_FD),
+        (spec.map_or(Ok(null), up).map_err(failed)?, HELPER_SPEC_FD),
     ];
-    for (from, to) in targets {
+    let used = if spec.is_some() { targets.len() } else { targets.len() - 2 };
+    let last = if spec.is_some() { HELPER_SPEC_FD } else { WORKER_PAGE_FD };
+    for (from, to) in targets.into_iter().take(used) {
         // SAFETY: this process is about to exec: whatever the target number was, nothing here uses it any more.
         if unsafe { libc::dup2(from, to) } < 0 {
             return Err(failed(last_errno()));
         }
     }
     let keep = u32::try_from(*report).map_err(|_| Failure::new(Step::CloseRange, Errno::BADF))?;
-    for (first, last) in [(WORKER_PAGE_FD as u32 + 1, keep - 1), (keep + 1, u32::MAX)] {
+    for (first, last) in [(last as u32 + 1, keep - 1), (keep + 1, u32::MAX)] {
         // SAFETY: as above.
         if unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) } < 0 {
             return Err(Failure::new(Step::CloseRange, last_errno()));
@@ -285,7 +331,7 @@ fn may_drop_bounding_set() -> Result<bool, Errno> {
 }
 
 /// Without `CAP_SETPCAP` (a plain user's supervisor) the set cannot be changed; `no_new_privs` makes it meaningless then.
-fn drop_bounding_set() -> Result<(), Errno> {
+pub(crate) fn drop_bounding_set() -> Result<(), Errno> {
     if !may_drop_bounding_set()? {
         return Ok(());
     }
@@ -307,7 +353,7 @@ fn drop_bounding_set() -> Result<(), Errno> {
     Ok(())
 }
 
-fn change_identity(identity: &Identity) -> Result<(), Failure> {
+pub(crate) fn change_identity(identity: &Identity) -> Result<(), Failure> {
     let Identity { uid, gid, groups } = identity;
     // SAFETY: the list is valid for the call; the process has one thread.
     if unsafe { libc::setgroups(groups.len(), groups.as_ptr()) } < 0 {
@@ -346,7 +392,7 @@ fn change_identity(identity: &Identity) -> Result<(), Failure> {
     Ok(())
 }
 
-fn drop_capabilities() -> Result<(), Failure> {
+pub(crate) fn drop_capabilities() -> Result<(), Failure> {
     use rustix::thread::{CapabilitySet, CapabilitySets, capabilities, set_capabilities};
     let at = |step: Step| move |errno: Errno| Failure::new(step, errno);
     prctl(libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_CLEAR_ALL as libc::c_ulong)

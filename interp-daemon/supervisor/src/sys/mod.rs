@@ -1,10 +1,13 @@
 //! The system calls that need `unsafe`, behind safe faces: the only place of this program that uses it.
 //!
-//! [`exec`] turns a forked child into a worker; [`users`] reads the user database.
+//! [`exec`] turns a forked child into a worker; [`sandbox`] has what a sandbox's helper needs; [`probe`] finds out what the
+//! kernel lets us do; [`users`] reads the user database.
 
 #![allow(unsafe_code)]
 
 pub(crate) mod exec;
+pub(crate) mod probe;
+pub(crate) mod sandbox;
 pub(crate) mod users;
 
 use std::io;

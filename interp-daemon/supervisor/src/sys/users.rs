@@ -94,6 +94,15 @@ pub(crate) fn group(name: &str) -> io::Result<Option<u32>> {
     )
 }
 
+/// The name of the group with this number.
+pub(crate) fn group_name(gid: u32) -> io::Result<Option<String>> {
+    find(
+        // SAFETY: as in `by_name`.
+        |entry, buffer, size, found| unsafe { libc::getgrgid_r(gid, entry, buffer, size, found) },
+        |entry: &libc::group| string(entry.gr_name),
+    )
+}
+
 /// All groups of a user, `gid` among them.
 pub(crate) fn groups(name: &str, gid: u32) -> io::Result<Vec<u32>> {
     let name = c_string(name)?;
@@ -127,6 +136,8 @@ mod tests {
         assert_eq!(by_uid(0).unwrap().unwrap(), root);
         assert_eq!(group("root").unwrap(), Some(0));
         assert!(groups("root", 0).unwrap().contains(&0));
+        assert_eq!(group_name(0).unwrap().as_deref(), Some("root"));
+        assert_eq!(group_name(3_999_999_999).unwrap(), None);
     }
 
     #[test]

@@ -1,10 +1,13 @@
 //! An httpd child's end of the control socket.
 
+use std::cell::RefCell;
+use std::collections::VecDeque;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Instant;
 
 use vivarium_protocol::control::{PoolKey, ToChild, ToSupervisor};
 use vivarium_protocol::page::PoolPage;
+use vivarium_protocol::policy::TenantPolicy;
 use vivarium_protocol::region::{Geometry, Region};
 use vivarium_protocol::seqpacket::{self, PacketError};
 
@@ -24,6 +27,8 @@ pub struct Up {
 pub struct HttpdChild {
     pub socket: OwnedFd,
     pub(super) files: Vec<(Region, OwnedFd)>,
+    /// Policies that came and were not asked for yet: tests that are not about them never see them.
+    pub(super) policies: RefCell<VecDeque<(u32, TenantPolicy)>>,
 }
 
 pub fn key(interpreter: &str) -> PoolKey {
@@ -40,8 +45,30 @@ impl HttpdChild {
     }
 
     pub fn try_recv(&self) -> Result<(ToChild, Vec<OwnedFd>), PacketError> {
+        loop {
+            match self.receive()? {
+                (ToChild::Policy { region, policy }, fds) if fds.is_empty() => {
+                    self.policies.borrow_mut().push_back((region, policy));
+                }
+                other => return Ok(other),
+            }
+        }
+    }
+
+    fn receive(&self) -> Result<(ToChild, Vec<OwnedFd>), PacketError> {
         assert!(readable(&self.socket, Instant::now() + WATCHDOG), "no packet came");
         seqpacket::recv(&self.socket, false)
+    }
+
+    /// The next policy: (region, policy).
+    pub fn expect_policy(&self) -> (u32, TenantPolicy) {
+        if let Some(policy) = self.policies.borrow_mut().pop_front() {
+            return policy;
+        }
+        match self.receive().unwrap() {
+            (ToChild::Policy { region, policy }, fds) if fds.is_empty() => (region, policy),
+            other => panic!("no policy: {other:?}"),
+        }
     }
 
     pub fn recv(&self) -> (ToChild, Vec<OwnedFd>) {
@@ -58,7 +85,12 @@ impl HttpdChild {
 
     /// Asks for a pool; returns its page.
     pub fn attach(&mut self, interpreter: &str, region: u32) -> PoolPage {
-        self.send_attach(&key(interpreter), region);
+        self.attach_as(&key(interpreter), region)
+    }
+
+    /// Asks for any tenant's pool; returns its page.
+    pub fn attach_as(&mut self, pool: &PoolKey, region: u32) -> PoolPage {
+        self.send_attach(pool, region);
         match self.recv() {
             (ToChild::Attached { region: number }, fds) if number == region && fds.len() == 1 => {
                 PoolPage::open(fds[0].as_fd()).unwrap()

@@ -147,6 +147,16 @@ impl LogPipe {
         panic!("no line with {parts:?}; seen:\n{}", self.seen.join("\n"));
     }
 
+    /// The lines from this one on count as not yet read.
+    pub fn again(&mut self, first: usize) {
+        let mut lines = self.seen.split_off(first).join("\n").into_bytes();
+        if !lines.is_empty() {
+            lines.push(b'\n');
+        }
+        lines.append(&mut self.buffer);
+        self.buffer = lines;
+    }
+
     /// Everything up to the end of the log: all writers are gone.
     pub fn rest(&mut self) -> Vec<String> {
         let until = Instant::now() + WATCHDOG;
@@ -252,6 +262,7 @@ impl Setup {
     fn managed_command(&self) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_vivariumd"));
         command.arg("--managed").env("VIVARIUM_CONFIG", self.config_file());
+        command.env("VIVARIUM_RUN_DIR", self.dir.path("run"));
         command
     }
 
@@ -275,12 +286,14 @@ impl Setup {
             command.args(["-c", "LISTEN_PID=$$ LISTEN_FDS=1 exec \"$0\" --config \"$1\""]);
             command.arg(binary).arg(config);
             command.env("NOTIFY_SOCKET", self.dir.path("notify"));
+            command.env("VIVARIUM_RUN_DIR", self.dir.path("run"));
             return Supervisor::run(self, command, &[&listener], address, None, None);
         }
         let path = self.dir.path("socket");
         let address = SocketAddrUnix::new(&path).unwrap();
         let mut command = Command::new(binary);
         command.arg("--config").arg(config).arg("--socket").arg(path);
+        command.env("VIVARIUM_RUN_DIR", self.dir.path("run"));
         Supervisor::run(self, command, &[], address, None, None)
     }
 }
@@ -369,7 +382,9 @@ impl Supervisor {
             child_gid: 65_533,
             package_dir: self.setup.package_dir.to_string_lossy().into_owned(),
             extension: self.setup.dir.path("extension.so").to_string_lossy().into_owned(),
+            optimize: false,
             server_root: "/etc/apache2".into(),
+            tenants_dir: String::new(),
         }
     }
 
@@ -394,7 +409,7 @@ impl Supervisor {
         )
         .unwrap();
         rustix::net::connect(&socket, &self.address).unwrap();
-        HttpdChild { socket, files: Vec::new() }
+        HttpdChild { socket, files: Vec::new(), policies: std::cell::RefCell::default() }
     }
 
     /// A child of that generation that has been welcomed.

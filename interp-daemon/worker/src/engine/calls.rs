@@ -6,8 +6,10 @@ use std::sync::atomic::Ordering;
 use pyo3::exceptions::{PyOSError, PyPermissionError, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use vivarium_protocol::codec;
+use vivarium_protocol::fields::Field;
 use vivarium_protocol::frame::{BODY_FLUSH, BODY_SYNC};
-use vivarium_protocol::message::{Call, ErrorKind, LogScope, Op, Reply};
+use vivarium_protocol::message::{Call, ErrorKind, LogScope, Op, Reply, TableId};
+use vivarium_protocol::policy::{is_guarded, is_guarded_table};
 use vivarium_protocol::region::FLAG_ABORTED;
 
 use super::buffers::Buffer;
@@ -117,6 +119,30 @@ pub(crate) fn ask_into(
     let _inside = conversation.enter(py);
     let rid = frame_rid(core, conversation.level().map_or(core.rid(), |l| l.rid));
     Ok(Answer(conversation.call(py, rid, call, sink)?))
+}
+
+/// Sends an assignment at once if httpd may refuse it, and asks whether it did.
+///
+/// # Errors
+/// `PermissionError` if it was refused: the local value is given up.
+pub(crate) fn confirm_field(py: Python<'_>, core: &Core, field: Field) -> PyResult<()> {
+    if !core.tree().is_confined() || !is_guarded(field) || core.tree().asking().is_none() {
+        return Ok(());
+    }
+    let done = ask(py, core, &Call::Field(field as u8)).and_then(|answer| answer.done());
+    done.inspect_err(|_| core.spoil(1 << field as u32, 0))
+}
+
+/// The same of a change to a table.
+///
+/// # Errors
+/// As [`confirm_field`].
+pub(crate) fn confirm_table(py: Python<'_>, core: &Core, table: TableId) -> PyResult<()> {
+    if !core.tree().is_confined() || !is_guarded_table(table) || core.tree().asking().is_none() {
+        return Ok(());
+    }
+    let done = ask(py, core, &Call::Table(table)).and_then(|answer| answer.done());
+    done.inspect_err(|_| core.spoil(0, 1 << table as u32))
 }
 
 /// An operation with a number and a text.

@@ -232,7 +232,10 @@ impl Conversation {
         let io = guard.as_mut().ok_or(Trouble::Over)?;
         let done = f(io);
         if matches!(done, Err(Trouble::Gone | Trouble::Broken(_))) {
-            drop_lane(guard.take(), &done);
+            let io = guard.take();
+            // What follows may have to wait.
+            drop(guard);
+            self.drop_lane(io, &done);
         }
         done
     }
@@ -442,6 +445,23 @@ impl Conversation {
         Ok(())
     }
 
+    /// The conversation is over in the middle. A living httpd is told: it would wait for ever.
+    fn drop_lane<T>(&self, io: Option<Io>, done: &Result<T, Trouble>) {
+        let (Some(io), Err(Trouble::Broken(what))) = (io, done) else { return };
+        super::control::complain(&format!(
+            "a conversation was given up: {}",
+            Trouble::Broken(what.clone())
+        ));
+        let mut bytes = Buffer::take();
+        if codec::encode_into(&FAILED, &mut bytes).is_err() {
+            return;
+        }
+        // Others run while this waits for room; if httpd is gone meanwhile, nobody is left to be told.
+        let _ = Python::attach(|py| {
+            py.detach(|| io.channel.finish(0, &bytes, me(), &mut WhileThere(&self.entry)))
+        });
+    }
+
     fn stage_leave_when_room(&self, io: &mut Io, leave: &Leave, rid: u32) -> Result<(), Trouble> {
         io.channel.publish();
         io.channel.wake();
@@ -462,17 +482,6 @@ impl Conversation {
 
 /// What is sent for a level that could not be run.
 pub(crate) const FAILED: Leave = Leave { result: 500, keep: false, cleanups: false };
-
-/// The conversation is over in the middle. A living httpd is told: it would wait for ever.
-fn drop_lane<T>(io: Option<Io>, done: &Result<T, Trouble>) {
-    let (Some(mut io), Err(trouble)) = (io, done) else { return };
-    if matches!(trouble, Trouble::Broken(_)) {
-        super::control::complain(&format!("a conversation was given up: {trouble}"));
-        if stage_leave(&mut io, 1, &FAILED, 0).unwrap_or(false) {
-            io.channel.leave(me());
-        }
-    }
-}
 
 fn stage_leave(io: &mut Io, depth: u16, leave: &Leave, rid: u32) -> Result<bool, Trouble> {
     let mut bytes = Buffer::take();

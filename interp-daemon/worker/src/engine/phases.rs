@@ -8,7 +8,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyList;
 use vivarium_protocol::frame::{Header, NO_RID};
 use vivarium_protocol::message::{
-    ENTER_DEBUG, ENTER_LAST, ENTER_SYNC_WRITES, Enter, Leave, LogScope, Phase,
+    ENTER_CONFINED, ENTER_DEBUG, ENTER_LAST, ENTER_MORE, ENTER_SYNC_WRITES, Enter, Leave, LogScope, Phase,
 };
 
 use super::buffers::Buffer;
@@ -135,11 +135,13 @@ pub(crate) fn enter(
         tree.spoil_all();
     }
     let tree = known.unwrap_or_else(|| Arc::new(Tree::new(enter.tree)));
+    tree.set_confined(enter.flags & ENTER_CONFINED != 0);
     let sync = enter.flags & ENTER_SYNC_WRITES != 0;
     let filter = enter.filter.map(|f| f.id);
     conversation.push(Level { rid: header.rid, sync, filter, tree: Arc::clone(&tree) })?;
-    let last_word = matches!(enter.phase, Phase::Cleanup | Phase::Forget);
-    if last_word {
+    let ended = matches!(enter.phase, Phase::Cleanup | Phase::Forget);
+    let last_word = ended && enter.flags & ENTER_MORE == 0;
+    if ended {
         conversation.set_only_logs();
     }
     let before = tree.set_conversation(Some(Arc::clone(conversation)));
@@ -235,12 +237,14 @@ fn run(
                 known => known,
             };
             begin(known.as_ref().map(|(_, object)| object.clone_ref(py)));
-            tree.run_cleanups(py);
+            // Of one request, or of all that are left.
+            let of = (enter.flags & ENTER_MORE != 0).then_some(rid);
+            tree.run_cleanups(py, of);
             if let Some((core, object)) = known.filter(|_| wanted) {
                 core.state().phase = Some(enter.phase.directive());
                 call_handlers(py, &object, enter.phase, handlers, debug)?;
                 // Those that the handlers have registered.
-                tree.run_cleanups(py);
+                tree.run_cleanups(py, of);
             }
             0
         }

@@ -54,6 +54,8 @@ pub(crate) struct Tree {
     dirty: AtomicBool,
     /// No conversation is under way: calls fail, attributes are local.
     over: AtomicBool,
+    /// See [`vivarium_protocol::message::ENTER_CONFINED`].
+    confined: AtomicBool,
 }
 
 impl Tree {
@@ -64,12 +66,23 @@ impl Tree {
             inner: Mutex::default(),
             dirty: AtomicBool::new(false),
             over: AtomicBool::new(true),
+            confined: AtomicBool::new(false),
         }
     }
 
     /// Its number, unique in the life of its httpd child.
     pub(crate) fn id(&self) -> u64 {
         self.id
+    }
+
+    /// Whether httpd may refuse what is assigned to guarded fields and tables.
+    pub(crate) fn is_confined(&self) -> bool {
+        self.confined.load(Ordering::Relaxed)
+    }
+
+    /// Notes what the last `Enter` said of that.
+    pub(crate) fn set_confined(&self, confined: bool) {
+        self.confined.store(confined, Ordering::Relaxed);
     }
 
     /// Whether no conversation about it is under way.
@@ -199,14 +212,20 @@ impl Tree {
         Ok(())
     }
 
-    /// Takes the next clean-up to run: the one that was registered last.
-    fn next_cleanup(&self) -> Option<Cleanup> {
-        lock(&self.inner).cleanups.pop()
+    /// Takes the next clean-up to run: the one that was registered last, on the request `of` if that is given.
+    fn next_cleanup(&self, of: Option<u32>) -> Option<Cleanup> {
+        let mut inner = lock(&self.inner);
+        let wanted = |c: &Cleanup| {
+            let rid = c.request.as_ref().map(|request| request.get().core().rid());
+            of.is_none() || rid == of
+        };
+        let at = inner.cleanups.iter().rposition(wanted)?;
+        Some(inner.cleanups.remove(at))
     }
 
-    /// Runs the registered clean-ups, those too that they register.
-    pub(crate) fn run_cleanups(&self, py: Python<'_>) {
-        while let Some(cleanup) = self.next_cleanup() {
+    /// Runs the registered clean-ups, those too that they register: all, or those of the request `of`.
+    pub(crate) fn run_cleanups(&self, py: Python<'_>, of: Option<u32>) {
+        while let Some(cleanup) = self.next_cleanup(of) {
             phases::run_cleanup(py, &cleanup);
         }
     }
@@ -252,7 +271,7 @@ impl Tree {
 
     /// Ends a tree whose httpd is gone: clean-ups run, so that what they release is released.
     pub(crate) fn abandon(&self, py: Python<'_>) {
-        self.run_cleanups(py);
+        self.run_cleanups(py, None);
         self.close();
     }
 }

@@ -36,7 +36,9 @@ impl FieldDescriptor {
     }
 
     fn __set__(&self, object: &Bound<'_, PyAny>, value: &Bound<'_, PyAny>) -> PyResult<()> {
-        set(object.cast::<MpRequest>()?.get().core(), self.row, value)
+        let request = object.cast::<MpRequest>()?.get();
+        set(request.core(), self.row, value)?;
+        calls::confirm_field(object.py(), request.core(), self.row.field)
     }
 
     fn __delete__(&self, _object: &Bound<'_, PyAny>) -> PyResult<()> {

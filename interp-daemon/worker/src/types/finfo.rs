@@ -1,10 +1,12 @@
 //! `mp_finfo`: what is known of a file, by attribute and by `FINFO_*` index.
 
+use std::convert::Infallible;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::Path;
 
 use pyo3::exceptions::{PyIndexError, PyOSError, PyTypeError};
 use pyo3::prelude::*;
+use pyo3::types::PyInt;
 
 use super::text;
 use crate::engine::state::Owned;
@@ -13,6 +15,34 @@ use crate::engine::state::Owned;
 const WANT_LINK: i64 = 1;
 /// The `APR_FINFO_*` that a stat fills in.
 const VALID: i64 = 0x73_f370;
+
+/// A time in microseconds, as httpd has it; Python sees whole seconds.
+#[derive(Debug, Clone, Copy)]
+struct Time(i64);
+
+impl Time {
+    fn of(seconds: i64, nanoseconds: i64) -> Self {
+        Self(seconds.saturating_mul(1_000_000).saturating_add(nanoseconds / 1000))
+    }
+
+    fn of_seconds(seconds: i64) -> Self {
+        Self::of(seconds, 0)
+    }
+
+    fn seconds(self) -> i64 {
+        self.0.div_euclid(1_000_000)
+    }
+}
+
+impl<'py> IntoPyObject<'py> for Time {
+    type Target = PyInt;
+    type Output = Bound<'py, PyInt>;
+    type Error = Infallible;
+
+    fn into_pyobject(self, py: Python<'py>) -> Result<Self::Output, Infallible> {
+        self.seconds().into_pyobject(py)
+    }
+}
 
 /// `mp_finfo`
 #[pyclass(name = "mp_finfo", frozen, get_all)]
@@ -28,9 +58,9 @@ pub(crate) struct MpFinfo {
     inode: Option<i64>,
     device: Option<i64>,
     nlink: Option<i64>,
-    atime: Option<i64>,
-    mtime: Option<i64>,
-    ctime: Option<i64>,
+    atime: Option<Time>,
+    mtime: Option<Time>,
+    ctime: Option<Time>,
     name: Option<String>,
 }
 
@@ -82,9 +112,9 @@ impl MpFinfo {
             inode: number(meta.ino()),
             device: number(meta.dev()),
             nlink: number(meta.nlink()),
-            atime: Some(meta.atime()),
-            mtime: Some(meta.mtime()),
-            ctime: Some(meta.ctime()),
+            atime: Some(Time::of(meta.atime(), meta.atime_nsec())),
+            mtime: Some(Time::of(meta.mtime(), meta.mtime_nsec())),
+            ctime: Some(Time::of(meta.ctime(), meta.ctime_nsec())),
             name: None,
         })
     }
@@ -107,9 +137,9 @@ impl MpFinfo {
             user: number(4),
             group: number(5),
             size: number(6),
-            atime: number(7),
-            mtime: number(8),
-            ctime: number(9),
+            atime: number(7).map(Time),
+            mtime: number(8).map(Time),
+            ctime: number(9).map(Time),
             fname: name(10),
             name: name(11),
             filetype: number(12).unwrap_or(0),
@@ -131,9 +161,9 @@ impl MpFinfo {
             number(self.user),
             number(self.group),
             number(self.size),
-            number(self.atime),
-            number(self.mtime),
-            number(self.ctime),
+            number(self.atime.map(|t| t.0)),
+            number(self.mtime.map(|t| t.0)),
+            number(self.ctime.map(|t| t.0)),
             name(&self.fname),
             name(&self.name),
             Owned::Int(self.filetype),
@@ -162,9 +192,9 @@ impl MpFinfo {
             user: number(4)?,
             group: number(5)?,
             size: number(6)?,
-            atime: number(7)?,
-            mtime: number(8)?,
-            ctime: number(9)?,
+            atime: number(7)?.map(Time::of_seconds),
+            mtime: number(8)?.map(Time::of_seconds),
+            ctime: number(9)?.map(Time::of_seconds),
             fname: name(10)?,
             name: name(11)?,
             filetype: number(12)?.unwrap_or(0),
@@ -185,9 +215,9 @@ impl MpFinfo {
             4 => number(self.user),
             5 => number(self.group),
             6 => number(self.size),
-            7 => number(self.atime),
-            8 => number(self.mtime),
-            9 => number(self.ctime),
+            7 => number(self.atime.map(Time::seconds)),
+            8 => number(self.mtime.map(Time::seconds)),
+            9 => number(self.ctime.map(Time::seconds)),
             10 => Ok(self.fname.as_deref().into_pyobject(py)?),
             11 => Ok(self.name.as_deref().into_pyobject(py)?),
             12 => number(Some(self.filetype)),
@@ -219,9 +249,9 @@ impl MpFinfo {
             number(self.inode),
             number(self.device),
             number(self.nlink),
-            number(self.atime),
-            number(self.mtime),
-            number(self.ctime),
+            number(self.atime.map(Time::seconds)),
+            number(self.mtime.map(Time::seconds)),
+            number(self.ctime.map(Time::seconds)),
             text(&self.name)?,
         ))
     }

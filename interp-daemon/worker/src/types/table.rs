@@ -127,10 +127,11 @@ impl MpTable {
         Ok(())
     }
 
-    fn tell(&self, change: impl FnOnce(TableId) -> Change<'static>) {
-        if let Some(live) = &self.live {
-            live.core.change(&change(live.id));
-        }
+    /// Tells httpd of a change, if the table is a request's.
+    fn tell<'c>(&self, py: Python<'_>, change: impl FnOnce(TableId) -> Change<'c>) -> PyResult<()> {
+        let Some(live) = &self.live else { return Ok(()) };
+        live.core.change(&change(live.id));
+        calls::confirm_table(py, &live.core, live.id)
     }
 
     fn check(key: &[u8], value: &[u8]) -> PyResult<()> {
@@ -144,27 +145,18 @@ impl MpTable {
     pub(crate) fn set(&self, py: Python<'_>, key: &[u8], value: &[u8]) -> PyResult<()> {
         Self::check(key, value)?;
         self.edit(py, |pairs| pairs.set(key, value))?;
-        if let Some(live) = &self.live {
-            live.core.change(&Change::Set(live.id, key, value));
-        }
-        Ok(())
+        self.tell(py, |id| Change::Set(id, key, value))
     }
 
     fn append(&self, py: Python<'_>, key: &[u8], value: &[u8]) -> PyResult<()> {
         Self::check(key, value)?;
         self.edit(py, |pairs| pairs.add(key, value))?;
-        if let Some(live) = &self.live {
-            live.core.change(&Change::Add(live.id, key, value));
-        }
-        Ok(())
+        self.tell(py, |id| Change::Add(id, key, value))
     }
 
     fn unset(&self, py: Python<'_>, key: &[u8]) -> PyResult<()> {
         self.edit(py, |pairs| pairs.unset(key))?;
-        if let Some(live) = &self.live {
-            live.core.change(&Change::Unset(live.id, key));
-        }
-        Ok(())
+        self.tell(py, |id| Change::Unset(id, key))
     }
 
     /// The first value of a key.
@@ -390,8 +382,7 @@ impl MpTable {
     /// T.clear(): removes all pairs.
     fn clear(&self, py: Python<'_>) -> PyResult<()> {
         self.edit(py, Pairs::clear)?;
-        self.tell(Change::Clear);
-        Ok(())
+        self.tell(py, Change::Clear)
     }
 
     /// T.copy(): a table of its own with the same pairs.

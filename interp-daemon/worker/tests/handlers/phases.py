@@ -25,6 +25,11 @@ def sees(req):
     return 0
 
 
+def cleans(req):
+    req.register_cleanup(lambda uri: req.log_error(f'cleaned {uri}'), req.uri)
+    return 0
+
+
 def cleanuphandler(req):
     """The calls of a request that is over fail, but for the log; what is known stays known."""
     try:
