@@ -57,6 +57,8 @@ mod models;
 #[cfg(not(loom))]
 pub mod page;
 #[cfg(not(loom))]
+pub mod polling;
+#[cfg(not(loom))]
 pub mod region;
 pub mod ring;
 pub mod seqpacket;

@@ -77,7 +77,9 @@ pub(crate) fn take_down(
     let key = run::pool_key(r, &definitions);
     let what = What { phase: Phase::Log, handlers: &handlers, filter: None, extension };
     let mut payload = Vec::with_capacity(1536);
-    run::encode(&mut payload, r, tree, &what, tree.home(&key).is_none());
+    let alone = tree.home(&key).is_none();
+    let last = !r.dir_conf().is_some_and(|c| c.has_phase(Phase::Cleanup));
+    run::encode(&mut payload, r, tree, &what, alone, last);
     let mut frozen = Frozen::default();
     let mut next = Some(r);
     while let Some(r) = next {
@@ -179,6 +181,10 @@ fn log_phase(job: &mut Job, part: &LogPart) -> Result<(), Fault> {
     let after = Afterwards { frozen: Some(&part.frozen), client: &job.client, server: job.server };
     let conversation = Conversation::begin(Arc::clone(&pool), to)?;
     let leave = conversation.enter_afterwards(&after, &level, &part.payload)?;
+    if let (false, Some(owner)) = (leave.keep, to) {
+        // It has forgotten the tree already.
+        job.homes.retain(|(p, o, _)| !(Arc::ptr_eq(p, &pool) && *o == owner));
+    }
     if let (true, Some(owner)) = (leave.keep, conversation.owner()) {
         match job.homes.iter_mut().find(|(p, o, _)| Arc::ptr_eq(p, &pool) && *o == owner) {
             Some((_, _, cleanups)) => *cleanups |= leave.cleanups,

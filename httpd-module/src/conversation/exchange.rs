@@ -24,6 +24,8 @@ use crate::link::pool::{Pool, Standing, Trouble};
 
 /// How long the end of a phase may take to arrive after the worker has given its lane back: it lies in the ring already.
 const SILENCE: Duration = Duration::from_secs(1);
+/// After this long a thread looks whether its lane has been taken.
+const FIRST_LOOK: Duration = Duration::from_millis(1);
 /// How many bytes of a large body are sent before the worker is woken for them.
 const WAKE_EVERY: usize = 32 << 10;
 
@@ -90,6 +92,8 @@ pub(crate) struct Conversation {
     since: Instant,
     events: Cell<u32>,
     depth: Cell<u16>,
+    /// What the pool's count of taken lanes was when we last looked.
+    taken: Cell<u32>,
     /// Set when the conversation cannot go on; every level then fails the same way.
     fault: RefCell<Option<Fault>>,
     finished: Cell<bool>,
@@ -113,7 +117,7 @@ impl Guard for HostGuard<'_> {
         // The first check of a wait costs one load; later ones, and those after an event, look at the lane.
         if self.looks > 1 || events != self.c.events.get() {
             self.c.events.set(events);
-            let standing = self.c.pool.look(self.c.lane, self.c.to, self.c.since)?;
+            let standing = self.c.pool.look(self.c.lane, self.c.to, self.c.since, &self.c.taken)?;
             if standing == Standing::Released {
                 let since = *self.released.get_or_insert_with(Instant::now);
                 if since.elapsed() > SILENCE {
@@ -148,6 +152,7 @@ impl Conversation {
             since: Instant::now(),
             events: Cell::new(events),
             depth: Cell::new(0),
+            taken: Cell::new(0),
             fault: RefCell::new(None),
             finished: Cell::new(false),
             unannounced: Cell::new(0),
@@ -281,6 +286,9 @@ impl Conversation {
             channel.send(Kind::Enter, 0, depth, rid, &[payload], guard)
         })?;
         self.depth.set(depth);
+        if depth == 1 {
+            self.channel.borrow_mut().set_first_slice(Some(FIRST_LOOK));
+        }
         let result = self.serve(source, level, depth);
         if let (Ok(leave), Some(entry), None) = (&result, &level.entry, &level.filter) {
             // What was written last goes out while Python that runs meanwhile can still find this conversation.
@@ -296,6 +304,7 @@ impl Conversation {
 
     fn offer(&self) {
         if !self.offered.replace(true) {
+            self.taken.set(self.pool.taken());
             self.pool.region().offer(self.lane, self.to);
             self.pool.ring(self.to.map(|o| o.slot));
         }
@@ -322,7 +331,9 @@ impl Conversation {
                         None => body::pass(self, entry, true),
                     }
                 }
-                self.on_channel(|channel, guard| channel.recv(guard))?
+                let header = self.on_channel(|channel, guard| channel.recv(guard))?;
+                self.channel.borrow_mut().set_first_slice(None);
+                header
             };
             if let Some(leave) = self.frame(source, level, depth, header, &mut buffer)? {
                 return Ok(leave);

@@ -71,7 +71,7 @@ pub(crate) fn run(
     let running = tree.running(&key);
     let alone = running.is_none() && tree.home(&key).is_none();
     let mut payload = Vec::with_capacity(1536);
-    encode(&mut payload, r, tree, what, alone);
+    encode(&mut payload, r, tree, what, alone, alone && is_last(r, what.phase));
     match running {
         Some(conversation) => conversation.enter(tree, level, &payload),
         None => on_own_lane(&key, tree, level, &payload),
@@ -126,13 +126,36 @@ pub(crate) fn find_pool(key: &PoolKey) -> Result<std::sync::Arc<link::pool::Pool
     link.pool(key).map_err(|n| Fault::Unavailable { reason: n.reason, retry_after: n.retry_after })
 }
 
-/// Encodes an `Enter`. `alone`: the worker knows nothing of the tree yet.
+/// Whether no other Python is configured for the request after this phase: unless its handlers leave something behind,
+/// the worker need not remember the request, nor be told of its end.
+fn is_last(r: Request<'_>, phase: Phase) -> bool {
+    /// What runs when the request's section is known for good, in order.
+    const LATE: [Phase; 7] = [
+        Phase::HeaderParser,
+        Phase::Access,
+        Phase::Authen,
+        Phase::Authz,
+        Phase::Type,
+        Phase::Fixup,
+        Phase::Content,
+    ];
+    let Some(at) = LATE.iter().position(|p| *p == phase) else { return false };
+    let configured = |p: &Phase| r.dir_conf().is_some_and(|c| c.has_phase(*p));
+    !(crate::hooks::has_output_filter(r)
+        || crate::hooks::has_input_filter(r)
+        || r.main().is_some()
+        || r.prev().is_some()
+        || LATE[at + 1..].iter().chain(&[Phase::Log, Phase::Cleanup]).any(configured))
+}
+
+/// Encodes an `Enter`. `alone`: the worker knows nothing of the tree yet. `last`: nothing else is to come.
 pub(crate) fn encode(
     payload: &mut Vec<u8>,
     r: Request<'_>,
     tree: &Rc<Tree>,
     what: &What<'_>,
     alone: bool,
+    last: bool,
 ) {
     let python_output = crate::hooks::has_output_filter(r);
     let conf = r.dir_conf();
@@ -145,15 +168,9 @@ pub(crate) fn encode(
     }
     if alone {
         flags |= ENTER_CONNECTION;
-        let more = python_output
-            || crate::hooks::has_input_filter(r)
-            || what.phase != Phase::Content
-            || r.main().is_some()
-            || r.prev().is_some()
-            || conf.is_some_and(|c| c.has_phase(Phase::Log) || c.has_phase(Phase::Cleanup));
-        if !more {
-            flags |= ENTER_LAST;
-        }
+    }
+    if last {
+        flags |= ENTER_LAST;
     }
     let mut w = Writer::new(payload);
     write_enter_head(
