@@ -166,9 +166,7 @@ fn push_config(retained: &mut Retained) -> Result<(), String> {
         extension: found.extension.display().to_string(),
         optimize,
         server_root: paths::server_root(),
-        tenants_dir: server::main()
-            .and_then(|m| m.conf()?.tenants_dir.clone())
-            .unwrap_or_default(),
+        tenants_dir: server::main().and_then(|m| m.conf()?.tenants_dir.clone()).unwrap_or_default(),
     };
     let channel = borrow(retained.channel).ok_or("no channel to the supervisor")?;
     let stderr = std::io::stderr();

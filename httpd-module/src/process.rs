@@ -23,9 +23,8 @@ pub(crate) fn pid() -> i32 {
 /// Whether there is a process of this number.
 pub(crate) fn exists(pid: i32) -> bool {
     // EPERM: there is one that is not ours.
-    Pid::from_raw(pid).is_some_and(|pid| {
-        rustix::process::test_kill_process(pid) != Err(rustix::io::Errno::SRCH)
-    })
+    Pid::from_raw(pid)
+        .is_some_and(|pid| rustix::process::test_kill_process(pid) != Err(rustix::io::Errno::SRCH))
 }
 
 /// Microseconds since 1970.

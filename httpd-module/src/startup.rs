@@ -41,7 +41,8 @@ pub(crate) fn data(key: &PoolKey) -> Option<Vec<u8>> {
 /// In a new child: the pools that have something to import are started now, not by the first request.
 pub(crate) fn begin() {
     let Some(conf) = server::main().and_then(server::Server::conf) else { return };
-    let mut keys: Vec<PoolKey> = conf.imports.iter().map(|(_, i)| run::key_of(DEFAULT_TENANT, i)).collect();
+    let mut keys: Vec<PoolKey> =
+        conf.imports.iter().map(|(_, i)| run::key_of(DEFAULT_TENANT, i)).collect();
     keys.sort();
     keys.dedup();
     if keys.is_empty() {

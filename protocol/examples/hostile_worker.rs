@@ -153,7 +153,7 @@ impl Worker {
             }
             if idle {
                 let ready = || places.iter().any(|p| p.region.any_ready(self.me.slot));
-                self.page.sleep(self.me.slot, Duration::from_millis(100), ready);
+                self.page.sleep(self.me.slot, false, Duration::from_millis(100), ready);
             }
         }
     }

@@ -76,22 +76,39 @@ pub fn wait_watching<E>(
     word: &AtomicU32,
     what: SleepFor,
     patience: Patience,
+    ready: impl FnMut() -> Result<bool, E>,
+    watch: impl FnOnce() -> Result<(), E>,
+) -> Result<Waited, E> {
+    let start = std::time::Instant::now();
+    let on = || {
+        let goes_on = start.elapsed() < patience.poll;
+        if goes_on {
+            std::thread::yield_now();
+        }
+        goes_on
+    };
+    poll_and_sleep(word, what, patience.slice, on, ready, watch)
+}
+
+/// [`wait_watching`] that polls while `on` (which yields) says so, and sleeps for a `slice` at most.
+///
+/// # Errors
+/// Whatever `ready` or `watch` returns.
+#[cfg(not(loom))]
+pub(crate) fn poll_and_sleep<E>(
+    word: &AtomicU32,
+    what: SleepFor,
+    slice: Duration,
+    mut on: impl FnMut() -> bool,
     mut ready: impl FnMut() -> Result<bool, E>,
     watch: impl FnOnce() -> Result<(), E>,
 ) -> Result<Waited, E> {
     if ready()? {
         return Ok(Waited::Ready);
     }
-    if !patience.poll.is_zero() {
-        let start = std::time::Instant::now();
-        loop {
-            std::thread::yield_now();
-            if ready()? {
-                return Ok(Waited::Ready);
-            }
-            if start.elapsed() >= patience.poll {
-                break;
-            }
+    while on() {
+        if ready()? {
+            return Ok(Waited::Ready);
         }
     }
     announce_sleep(word, what);
@@ -101,7 +118,7 @@ pub fn wait_watching<E>(
         return done.map(|_| Waited::Ready);
     }
     // Whatever ends the sleep (a wake, the time, a signal, another value in the word), the answer is to look again.
-    let _ = sleep_on(word, what as u32, patience.slice);
+    let _ = sleep_on(word, what as u32, slice);
     word.store(AWAKE, Ordering::Relaxed);
     if ready()? { Ok(Waited::Ready) } else { Ok(Waited::Look) }
 }
@@ -190,8 +207,8 @@ pub fn sleep_on_mask(
     futex::wait_bitset(word, futex::Flags::empty(), value, Some(&until), mask)
 }
 
-/// Wakes up to `count` sleepers of [`sleep_on_mask`] whose mask shares a bit with `mask`.
+/// Wakes up to `count` sleepers of [`sleep_on_mask`] whose mask shares a bit with `mask`; returns how many.
 #[cfg(not(loom))]
-pub fn wake_mask(word: &AtomicU32, count: u32, mask: std::num::NonZeroU32) {
-    let _ = futex::wake_bitset(word, futex::Flags::empty(), count, mask);
+pub fn wake_mask(word: &AtomicU32, count: u32, mask: std::num::NonZeroU32) -> usize {
+    futex::wake_bitset(word, futex::Flags::empty(), count, mask).unwrap_or(0)
 }

@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use crate::frame::{HEADER_LEN, Header, HeaderError, Kind};
 use crate::futex::{self, Patience, SleepFor, Waited};
+use crate::polling::Habit;
 use crate::region::{Owner, Region};
 use crate::ring::{BadIndex, Consumer, Producer};
 use crate::shm::ShmRing;
@@ -73,6 +74,8 @@ pub struct Channel {
     /// Something was published that the peer was not woken for.
     unannounced: bool,
     patience: Patience,
+    /// The first sleep of a wait is this long at most, the next ones each twice as long.
+    first_slice: Option<Duration>,
     /// Headers received.
     frames: u32,
     /// Our index in the receiving ring when the guard first said stop.
@@ -85,6 +88,13 @@ const GUARD_EVERY: u32 = 64;
 const FRUITLESS: u32 = 64;
 /// How long a wait that was woken for nothing too often naps before the next look.
 const NAP: Duration = Duration::from_millis(1);
+/// Usual lengths of waits: of the host and of the guest, for data and for room.
+static HABITS: [[Habit; 2]; 2] = [
+    [const { Habit::new() }, const { Habit::new() }],
+    [const { Habit::new() }, const { Habit::new() }],
+];
+/// Where waits are short, polling may take this many times [`Patience::poll`].
+const POLL_FACTOR: u32 = 5;
 /// A payload buffer grows in steps of this, as the bytes arrive: a claimed length alone costs nothing.
 const STEP: usize = 64 << 10;
 
@@ -105,6 +115,7 @@ impl Channel {
             unread: 0,
             unannounced: false,
             patience: Patience::default(),
+            first_slice: None,
             frames: 0,
             stopped_at: None,
         }
@@ -137,6 +148,11 @@ impl Channel {
     /// Sets how long to poll and to sleep.
     pub fn set_patience(&mut self, patience: Patience) {
         self.patience = patience;
+    }
+
+    /// Sets how long the first sleep of a wait may be; each further one may be twice as long, up to the slice.
+    pub fn set_first_slice(&mut self, first: Option<Duration>) {
+        self.first_slice = first;
     }
 
     fn peer_word(&self) -> &AtomicU32 {
@@ -251,9 +267,7 @@ impl Channel {
                 self.publish();
                 self.wake();
                 // Wait for a good part of the ring, so that a large body moves in few wake-ups.
-                let want =
-                    (self.tx.capacity() / 4).min(u32::try_from(bytes.len()).unwrap_or(u32::MAX));
-                self.wait_for(SleepFor::Room, want, guard)?;
+                self.wait_for(SleepFor::Room, self.tx.capacity() / 2, guard)?;
             }
         }
         Ok(())
@@ -280,14 +294,22 @@ impl Channel {
             Side::Host => region.host_word(self.lane),
             Side::Guest => region.guest_word(self.lane),
         };
-        let mut patience = self.patience;
+        let Patience { poll, slice: longest } = self.patience;
+        let mut slice = self.first_slice.unwrap_or(longest).min(longest);
+        let habit = &HABITS[self.side as usize][what as usize - 1];
+        let mut wait = habit.begin(poll.saturating_mul(POLL_FACTOR));
         let (mut level, mut fruitless) = (0, 0);
         loop {
             let waited = guard.check().map_err(LaneError::Stopped).and_then(|()| {
                 let ready = || Ok(self.level(what, want)? >= want);
-                futex::wait_watching(word, what, patience, ready, || {
-                    guard.check().map_err(LaneError::Stopped)
-                })
+                futex::poll_and_sleep(
+                    word,
+                    what,
+                    slice,
+                    || wait.yield_once(),
+                    ready,
+                    || guard.check().map_err(LaneError::Stopped),
+                )
             });
             match waited {
                 Ok(Waited::Ready) => return Ok(()),
@@ -304,7 +326,8 @@ impl Channel {
                 Err(error) => return Err(error),
             }
             // Polling is for the first moments only.
-            patience.poll = Duration::ZERO;
+            wait.stop_polling();
+            slice = (slice * 2).min(longest);
             // A peer that keeps changing our word, or keeps waking us, gets us to look but not to spin.
             let now = self.level(what, want)?;
             fruitless = if now == level { fruitless + 1 } else { 0 };
@@ -324,9 +347,12 @@ impl Channel {
         now.wrapping_sub(since) <= self.rx.capacity()
     }
 
-    /// Gives room back to the peer, and wakes it if it may be waiting for a good part of the ring.
+    /// Gives room back to the peer, and wakes it if it waits for that and half of the ring is free: a body then moves in
+    /// few wake-ups. Who reads on gets there; who does not read on leaves the peer waiting, as it should.
     fn give_back(&mut self) {
-        if (self.unread == 0 || self.rx.unreleased() >= self.rx.capacity() / 4) && self.rx.release()
+        if (self.unread == 0 || self.rx.unreleased() >= self.rx.capacity() / 4)
+            && self.rx.release()
+            && self.rx.mostly_read()
         {
             futex::wake(self.peer_word(), SleepFor::Room);
         }

@@ -59,6 +59,8 @@ mod models;
 pub mod page;
 pub mod policy;
 #[cfg(not(loom))]
+pub mod polling;
+#[cfg(not(loom))]
 pub mod region;
 pub mod ring;
 pub mod seqpacket;

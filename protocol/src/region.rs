@@ -64,7 +64,7 @@ pub struct Geometry {
 
 impl Default for Geometry {
     fn default() -> Self {
-        Self { lanes: 64, to_guest: 128 << 10, to_host: 128 << 10 }
+        Self { lanes: 64, to_guest: 128 << 10, to_host: 512 << 10 }
     }
 }
 
@@ -293,6 +293,16 @@ impl Region {
             self.ready_word(Some(slot), w).load(Ordering::Acquire) != 0
                 || self.ready_word(None, w).load(Ordering::Acquire) != 0
         })
+    }
+
+    /// Worker: how many lanes are offered that `slot` may take (a hint).
+    pub fn count_ready(&self, slot: u8) -> u32 {
+        (0..self.ready_words())
+            .map(|w| {
+                self.ready_word(Some(slot), w).load(Ordering::Relaxed).count_ones()
+                    + self.ready_word(None, w).load(Ordering::Relaxed).count_ones()
+            })
+            .sum()
     }
 
     /// Worker: takes one offered lane, those offered to this very worker first. Every search begins behind the lane

@@ -190,6 +190,11 @@ impl<M: RingMemory> Consumer<M> {
         true
     }
 
+    /// Whether half of the ring or more is free, as far as we have looked: never false when it is.
+    pub fn mostly_read(&self) -> bool {
+        self.tail_seen.wrapping_sub(self.head) <= self.capacity / 2
+    }
+
     /// Our own index: the number of bytes pulled since the ring was new, wrapping.
     pub fn position(&self) -> u32 {
         self.head

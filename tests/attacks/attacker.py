@@ -656,6 +656,9 @@ def worker_forges(control, packet):
     """Says what no worker says."""
     control.send(ready())
     control.send(bytes.fromhex(packet))
+    # Until it is killed: its own end must not come first.
+    while True:
+        signal.pause()
 
 
 def worker_silent(control):

@@ -29,12 +29,12 @@ VHOST = """\
     {tenant}
     PythonOption vhost {host}
     PythonPath "['{root}'] + sys.path"
-    PythonTransHandler attack
+    {early}
     <Directory "{root}">
         Require all granted
         Options +ExecCGI +Includes
         SetHandler mod_python
-        PythonFixupHandler attack
+        {fixup}
         PythonHandler attack
         PythonAutoReload Off
     </Directory>
@@ -61,7 +61,7 @@ VHOST = """\
 class TenantSite:
     """Makes users, tenants and a server; `finish` takes all of it away."""
 
-    def __init__(self, stage=None, extra="", tenant_text="", mpm="event", base="", **more):
+    def __init__(self, stage=None, extra="", tenant_text="", mpm="event", base="", phases=True, **more):
         self.mark = secrets.token_hex(6)
         self.server = Server(mpm=mpm, stage=stage, extra_modules=(
             "authn_core", "authn_file", "auth_basic", "authz_user", "cgid", "include", "filter", "proxy", "proxy_http", "status", "headers",
@@ -89,10 +89,11 @@ class TenantSite:
             for host, tenant in HOSTS.items():
                 self.server.add(VHOST.format(
                     port=self.server.port, host=host, mark=self.mark, root=self.roots[host], passwords=passwords,
+                    early="PythonTransHandler attack" if phases else "", fixup="PythonFixupHandler attack" if phases else "",
                     tenant=f"VivariumTenant {tenant}", log=self.server.log, extra=extra.format(root=self.roots[host]),
                 ))
             # Attacks are refused loudly.
-            self.server.allow("VIV0028", "VIV0030", "VIV0048", "VIV0050", "VIV0051", "VIV0052", "VIV0053")
+            self.server.allow("VIV0020", "VIV0028", "VIV0030", "VIV0048", "VIV0050", "VIV0051", "VIV0052", "VIV0053")
         except BaseException:
             self.finish()
             raise

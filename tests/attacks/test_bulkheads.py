@@ -45,7 +45,7 @@ def make_site(tmp_path):
     made = []
 
     def make(**more):
-        made.append(TenantSite(stage=tmp_path, **more))
+        made.append(TenantSite(stage=tmp_path, phases=False, **more))
         made[-1].server.start()
         return made[-1]
 

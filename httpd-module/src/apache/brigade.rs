@@ -4,6 +4,7 @@ use core::ffi::c_char;
 use core::ptr::{NonNull, null, null_mut};
 use std::os::fd::{IntoRawFd, OwnedFd};
 
+use super::buffers;
 use super::connection::Connection;
 use super::pool::Pool;
 use super::request::Request;
@@ -204,6 +205,30 @@ impl Brigade {
         self.push(unsafe {
             sys::apr_bucket_heap_create(memory.cast(), len, Some(sys::apr_bucket_free), alloc)
         });
+        Ok(())
+    }
+
+    /// Appends `len` bytes that `fill` writes, piece by piece, in buckets whose memory is used again.
+    ///
+    /// # Errors
+    /// Whatever `fill` returns; the pieces before stay.
+    pub(crate) fn write_large<E>(
+        self,
+        len: usize,
+        mut fill: impl FnMut(&mut [u8]) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let mut left = len;
+        while left > 0 {
+            let n = left.min(buffers::SIZE);
+            let mut buffer = buffers::take();
+            fill(&mut buffer[..n])?;
+            left -= n;
+            // SAFETY: the bucket takes the buffer over and gives it back by the function that fits.
+            self.push(unsafe {
+                let memory = buffers::into_raw(buffer).cast();
+                sys::apr_bucket_heap_create(memory, n, Some(buffers::free), self.alloc())
+            });
+        }
         Ok(())
     }
 

@@ -7,6 +7,7 @@
 
 pub(crate) mod auth;
 pub(crate) mod brigade;
+pub(crate) mod buffers;
 pub(crate) mod connection;
 pub(crate) mod edge;
 pub(crate) mod ending;

@@ -55,10 +55,8 @@ pub(crate) fn global(op: Op, number: i64, argument: &[u8]) -> Answer {
 }
 
 fn tree(nodes: &[ConfigNode]) -> Answer {
-    codec::encode(nodes).map_or(
-        Answer::Error(ErrorKind::Value, b"the configuration is too large"),
-        Answer::Bytes,
-    )
+    codec::encode(nodes)
+        .map_or(Answer::Error(ErrorKind::Value, b"the configuration is too large"), Answer::Bytes)
 }
 
 /// The parsed configuration of one virtual host.

@@ -101,8 +101,7 @@ pub(crate) struct LogPart {
 }
 
 /// A request's values when it ended.
-#[derive(Default)]
-#[derive(Debug)]
+#[derive(Default, Debug)]
 struct Frozen {
     /// Encoded snapshots by request number.
     snapshots: HashMap<u32, Vec<u8>>,
@@ -123,8 +122,9 @@ pub(crate) fn take_down(
     let key = run::pool_key(r, &definitions);
     let what = What { phase: Phase::Log, handlers: &handlers, filter: None, extension };
     let mut payload = Vec::with_capacity(1536);
+    let alone = tree.home(&key).is_none();
     let tenant = tenants::get(&key.tenant);
-    run::encode(&mut payload, r, tree, &what, tree.home(&key).is_none(), &tenant);
+    run::encode(&mut payload, r, tree, &what, (alone, tree.ends_with_log(r)), &tenant);
     let policy = tenant.confined();
     let view = policy.as_deref().map(|policy| View { tenant: tenant.name(), policy });
     let mut frozen = Frozen::default();
@@ -216,6 +216,10 @@ fn log_phase(job: &mut Job, part: &LogPart) -> Result<(), Fault> {
     let after = Afterwards { frozen: Some(&part.frozen), client: &job.client, server: job.server };
     let conversation = Conversation::begin(Arc::clone(&pool), to)?;
     let leave = conversation.enter_afterwards(&after, &level, &part.payload)?;
+    if let (false, Some(owner)) = (leave.keep, to) {
+        // It has forgotten the tree already.
+        job.homes.retain(|(p, o, _)| !(Arc::ptr_eq(p, &pool) && *o == owner));
+    }
     if let (true, Some(owner)) = (leave.keep, conversation.owner()) {
         match job.homes.iter_mut().find(|(p, o, _)| Arc::ptr_eq(p, &pool) && *o == owner) {
             Some((_, _, cleanups)) => *cleanups |= leave.cleanups,

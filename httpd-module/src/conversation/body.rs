@@ -19,9 +19,11 @@ use crate::apache::log;
 use crate::sys;
 
 /// What is gathered before it is passed on without a flush, in bytes.
-pub(crate) const GATHER: usize = 32 << 10;
+pub(crate) const GATHER: usize = 128 << 10;
 /// Bodies smaller than this are copied into shared buckets; larger ones get a bucket of their own.
 const SMALL: usize = 4096;
+/// Bodies from here on go into buffers that are used again.
+const LARGE: usize = 16 << 10;
 /// How much is asked of httpd's input filters at a time.
 const READ_PIECE: u64 = 64 << 10;
 /// The most files that one answer may hold open: they stay so until the request ends.
@@ -213,6 +215,9 @@ fn append(conversation: &Conversation, bb: Brigade, len: usize) -> Result<(), Fa
         conversation.read_into(&mut small[..len])?;
         bb.write(&small[..len]);
         return Ok(());
+    }
+    if len >= LARGE {
+        return bb.write_large(len, |to| conversation.read_into(to));
     }
     bb.write_with(len, |to| conversation.read_into(to))
 }

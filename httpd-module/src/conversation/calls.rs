@@ -5,8 +5,8 @@ use std::rc::Rc;
 use vivarium_protocol::codes;
 use vivarium_protocol::fields::{Field, Value};
 use vivarium_protocol::frame::Header;
-use vivarium_protocol::policy::Grants;
 use vivarium_protocol::message::{Call, Change, ErrorKind, LogScope, Op, Phase, Reply, TableId};
+use vivarium_protocol::policy::Grants;
 use vivarium_protocol::table::write_table;
 use vivarium_protocol::wire::{Reader, WireError, Writer};
 

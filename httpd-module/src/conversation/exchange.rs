@@ -25,6 +25,8 @@ use crate::link::pool::{Pool, Standing, Trouble};
 
 /// How long the end of a phase may take to arrive after the worker has given its lane back: it lies in the ring already.
 const SILENCE: Duration = Duration::from_secs(1);
+/// After this long a thread looks whether its lane has been taken.
+const FIRST_LOOK: Duration = Duration::from_millis(1);
 /// How many bytes of a large body are sent before the worker is woken for them.
 const WAKE_EVERY: usize = 32 << 10;
 
@@ -99,6 +101,8 @@ pub(crate) struct Conversation {
     depth: Cell<u16>,
     /// The request that was entered last.
     rid: Cell<u32>,
+    /// What the pool's count of taken lanes was when we last looked.
+    taken: Cell<u32>,
     /// Set when the conversation cannot go on; every level then fails the same way.
     fault: RefCell<Option<Fault>>,
     finished: Cell<bool>,
@@ -125,7 +129,7 @@ impl Guard for HostGuard<'_> {
             if self.c.is_late() {
                 return Err(Trouble::TooLong);
             }
-            let standing = self.c.pool.look(self.c.lane, self.c.to, self.c.since)?;
+            let standing = self.c.pool.look(self.c.lane, self.c.to, self.c.since, &self.c.taken)?;
             if standing == Standing::Released {
                 let since = *self.released.get_or_insert_with(Instant::now);
                 if since.elapsed() > SILENCE {
@@ -171,6 +175,7 @@ impl Conversation {
             events: Cell::new(events),
             depth: Cell::new(0),
             rid: Cell::new(NO_RID),
+            taken: Cell::new(0),
             fault: RefCell::new(None),
             finished: Cell::new(false),
             unannounced: Cell::new(0),
@@ -190,7 +195,8 @@ impl Conversation {
     /// Whether a worker has had the lane for longer than the tenant's policy allows for a phase.
     fn is_late(&self) -> bool {
         let limit = self.pool.tenant().confined().map_or(0, |p| p.request_timeout_ms);
-        limit > 0 && self.entered.get().elapsed() > Duration::from_millis(limit.into())
+        limit > 0
+            && self.entered.get().elapsed() > Duration::from_millis(limit.into())
             && self.owner().is_some()
     }
 
@@ -320,6 +326,7 @@ impl Conversation {
         let outer = self.rid.replace(rid);
         if depth == 1 {
             self.entered.set(Instant::now());
+            self.channel.borrow_mut().set_first_slice(Some(FIRST_LOOK));
         }
         let result = self.serve(source, level, depth);
         self.rid.set(outer);
@@ -343,6 +350,7 @@ impl Conversation {
 
     fn offer(&self) {
         if !self.offered.replace(true) {
+            self.taken.set(self.pool.taken());
             self.pool.region().offer(self.lane, self.to);
             self.pool.ring(self.to.map(|o| o.slot));
         }
@@ -369,7 +377,9 @@ impl Conversation {
                         None => body::pass(self, entry, true),
                     }
                 }
-                self.on_channel(|channel, guard| channel.recv(guard))?
+                let header = self.on_channel(|channel, guard| channel.recv(guard))?;
+                self.channel.borrow_mut().set_first_slice(None);
+                header
             };
             if let Some(leave) = self.frame(source, level, depth, header, &mut buffer)? {
                 return Ok(leave);
@@ -459,7 +469,9 @@ impl Conversation {
             && let (Some(policy), Some(r)) = (self.pool.tenant().confined(), entry.request())
             && !(View { tenant: self.pool.tenant().name(), policy: &policy }).owns(r)
         {
-            return Err(self.broken(format!("a frame names request {rid}, which is another tenant's")));
+            return Err(
+                self.broken(format!("a frame names request {rid}, which is another tenant's"))
+            );
         }
         entry.met.set(true);
         Ok(entry)

@@ -36,7 +36,9 @@ impl Promise {
         if r.is_head() {
             return;
         }
-        let tables = || [TableId::HeadersOut, TableId::ErrHeadersOut].map(|t| r.table(t)).into_iter().flatten();
+        let tables = || {
+            [TableId::HeadersOut, TableId::ErrHeadersOut].map(|t| r.table(t)).into_iter().flatten()
+        };
         let said = tables().find_map(|t| {
             let value = t.pairs().find(|(name, _)| name.eq_ignore_ascii_case(LENGTH))?.1;
             Some(std::str::from_utf8(value).ok().and_then(|v| v.trim().parse::<u64>().ok()))

@@ -5,8 +5,8 @@ use std::rc::Rc;
 use vivarium_protocol::codes;
 use vivarium_protocol::control::PoolKey;
 use vivarium_protocol::message::{
-    ENTER_CONFINED, ENTER_CONNECTION, ENTER_DEBUG, ENTER_LAST, ENTER_SYNC_WRITES, FilterRef, HandlerRef, Leave,
-    Phase, write_enter_head,
+    ENTER_CONFINED, ENTER_CONNECTION, ENTER_DEBUG, ENTER_LAST, ENTER_SYNC_WRITES, FilterRef,
+    HandlerRef, Leave, Phase, write_enter_head,
 };
 use vivarium_protocol::policy::is_default;
 use vivarium_protocol::wire::Writer;
@@ -76,7 +76,7 @@ pub(crate) fn run(
         return on_own_lane(r, &key, tree, level, what);
     };
     let mut payload = Vec::with_capacity(1536);
-    encode(&mut payload, r, tree, what, false, conversation.pool().tenant());
+    encode(&mut payload, r, tree, what, (false, false), conversation.pool().tenant());
     conversation.enter(tree, level, &payload)
 }
 
@@ -105,7 +105,9 @@ fn on_own_lane(
             None => (find_pool(key)?, None),
         };
         payload.clear();
-        encode(&mut payload, r, tree, what, to.is_none(), pool.tenant());
+        let alone = to.is_none();
+        let last = alone && is_last(r, what.phase);
+        encode(&mut payload, r, tree, what, (alone, last), pool.tenant());
         let conversation = Conversation::begin_waiting(pool, to, place.since)?;
         tree.begin(&conversation);
         let done = conversation.enter(tree, level, &payload);
@@ -143,13 +145,35 @@ pub(crate) fn find_pool(key: &PoolKey) -> Result<std::sync::Arc<link::pool::Pool
     link.pool(key).map_err(|n| Fault::Unavailable { reason: n.reason, retry_after: n.retry_after })
 }
 
-/// Encodes an `Enter` for a tenant's worker. `alone`: it knows nothing of the tree yet.
+/// Whether no other Python is configured for the request after this phase: unless its handlers leave something behind,
+/// the worker need not remember the request, nor be told of its end.
+fn is_last(r: Request<'_>, phase: Phase) -> bool {
+    /// What runs when the request's section is known for good, in order.
+    const LATE: [Phase; 7] = [
+        Phase::HeaderParser,
+        Phase::Access,
+        Phase::Authen,
+        Phase::Authz,
+        Phase::Type,
+        Phase::Fixup,
+        Phase::Content,
+    ];
+    let Some(at) = LATE.iter().position(|p| *p == phase) else { return false };
+    let configured = |p: &Phase| r.dir_conf().is_some_and(|c| c.has_phase(*p));
+    !(crate::hooks::has_output_filter(r)
+        || crate::hooks::has_input_filter(r)
+        || r.main().is_some()
+        || r.prev().is_some()
+        || LATE[at + 1..].iter().chain(&[Phase::Log, Phase::Cleanup]).any(configured))
+}
+
+/// Encodes an `Enter` for a tenant's worker. `alone`: it knows nothing of the tree yet. `last`: nothing else is to come.
 pub(crate) fn encode(
     payload: &mut Vec<u8>,
     r: Request<'_>,
     tree: &Rc<Tree>,
     what: &What<'_>,
-    alone: bool,
+    (alone, last): (bool, bool),
     tenant: &Tenant,
 ) {
     let policy = tenant.confined();
@@ -168,15 +192,9 @@ pub(crate) fn encode(
     }
     if alone {
         flags |= ENTER_CONNECTION;
-        let more = python_output
-            || crate::hooks::has_input_filter(r)
-            || what.phase != Phase::Content
-            || r.main().is_some()
-            || r.prev().is_some()
-            || conf.is_some_and(|c| c.has_phase(Phase::Log) || c.has_phase(Phase::Cleanup));
-        if !more {
-            flags |= ENTER_LAST;
-        }
+    }
+    if last {
+        flags |= ENTER_LAST;
     }
     let mut w = Writer::new(payload);
     write_enter_head(

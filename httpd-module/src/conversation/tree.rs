@@ -120,6 +120,14 @@ impl Drop for SlotOwner {
 }
 
 impl Tree {
+    /// Whether nothing can come after the log handlers of `r`: it is all there is of the tree, and has no clean-up
+    /// handlers.
+    pub(crate) fn ends_with_log(&self, r: Request<'_>) -> bool {
+        let cleans_up = r.dir_conf().is_some_and(|c| c.has_phase(Phase::Cleanup))
+            || Self::known(r).is_some_and(|(_, entry)| entry.wants(Phase::Cleanup));
+        self.entries.borrow().len() == 1 && !cleans_up
+    }
+
     /// The tree of a request and the request's entry; made if Python meets it for the first time.
     pub(crate) fn of(r: Request<'_>) -> (Rc<Self>, Rc<Entry>) {
         if let Some(slot) = slot(r) {

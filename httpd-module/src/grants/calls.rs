@@ -8,12 +8,12 @@ use super::names::{self, Needs};
 use super::view::{self, View};
 use super::{Refusal, complain_of};
 use crate::apache::log;
+use crate::apache::ops;
 use crate::apache::request::Request;
 use crate::apache::server::{self, Server};
-use crate::apache::ops;
+use crate::config::dir::DirConf;
 use crate::conversation::calls::Answer;
 use crate::conversation::tree::{Entry, Tree};
-use crate::config::dir::DirConf;
 use crate::tenants::{self, Tenant, throttle};
 
 /// How many filters one request may be given.
@@ -29,7 +29,12 @@ const LOG_PIECE: usize = 7000;
 const ERR: i32 = 3;
 
 /// Checks an operation on a request.
-pub(crate) fn check(policy: &TenantPolicy, entry: &Entry, r: Request<'_>, call: &Call<'_>) -> Result<(), Refusal> {
+pub(crate) fn check(
+    policy: &TenantPolicy,
+    entry: &Entry,
+    r: Request<'_>,
+    call: &Call<'_>,
+) -> Result<(), Refusal> {
     let is = |what: String, needs| Refusal::of(policy, || what, needs);
     match call {
         Call::InternalRedirect(uri) => {
@@ -56,7 +61,9 @@ pub(crate) fn check(policy: &TenantPolicy, entry: &Entry, r: Request<'_>, call: 
             entry.guard.hold(policy, size + SMALL, &what)
         }
         Call::SendFile { .. } => entry.guard.hold(policy, SMALL, "req.sendfile()"),
-        Call::Op { op, number, text: argument } => operation(policy, entry, r, *op, *number, argument),
+        Call::Op { op, number, text: argument } => {
+            operation(policy, entry, r, *op, *number, argument)
+        }
         _ => Ok(()),
     }
 }
@@ -82,7 +89,10 @@ fn operation(
     let is = |what: String, needs| Refusal::of(policy, || what, needs);
     match op {
         Op::SslVar => {
-            is(format!("req.ssl_var_lookup({})", text(argument)), view::variable(entry, policy, argument))?;
+            is(
+                format!("req.ssl_var_lookup({})", text(argument)),
+                view::variable(entry, policy, argument),
+            )?;
         }
         Op::BasicAuthPassword if view::authenticates(r) => {
             is("req.get_basic_auth_pw()".into(), Some(Needs::Grant(Grants::AUTHORIZATION)))?;
@@ -112,7 +122,11 @@ pub(crate) fn check_global(policy: &TenantPolicy, call: &Call<'_>) -> Result<(),
 
 /// The answer to a question about httpd as a whole that a confined tenant may ask, where it differs from the
 /// administrator's; `own` is the virtual host that the request came to.
-pub(crate) fn global<'a>(view: &View<'_>, own: Option<Server<'_>>, call: &Call<'_>) -> Option<Result<Reply<'a>, Refusal>> {
+pub(crate) fn global<'a>(
+    view: &View<'_>,
+    own: Option<Server<'_>>,
+    call: &Call<'_>,
+) -> Option<Result<Reply<'a>, Refusal>> {
     match call {
         Call::Server(number) => {
             let asked = server::main().and_then(|m| m.chain().find(|s| s.number() == *number));
@@ -141,7 +155,15 @@ pub(crate) fn reply(text: &str) -> Reply<'_> {
 }
 
 /// Writes a confined tenant's log lines: where it may, as many as it may, with its name in front.
-pub(crate) fn log(tree: &Tree, tenant: &Tenant, policy: &TenantPolicy, rid: u32, scope: LogScope, level: i32, text: &[u8]) {
+pub(crate) fn log(
+    tree: &Tree,
+    tenant: &Tenant,
+    policy: &TenantPolicy,
+    rid: u32,
+    scope: LogScope,
+    level: i32,
+    text: &[u8],
+) {
     let free = policy.allows(Grants::SERVER_LOG);
     let level = if free { level } else { level.max(ERR) };
     let entry = tree.entry(rid).or_else(|| tree.entry(0));
@@ -158,7 +180,11 @@ pub(crate) fn log(tree: &Tree, tenant: &Tenant, policy: &TenantPolicy, rid: u32,
             if lines == policy.max_log_lines + 1
                 && let Some(r) = request
             {
-                complain_of(r, tenant.name(), &Refusal::limit("the request's log lines", "max_log_lines"));
+                complain_of(
+                    r,
+                    tenant.name(),
+                    &Refusal::limit("the request's log lines", "max_log_lines"),
+                );
             }
             break;
         }
@@ -170,7 +196,15 @@ pub(crate) fn log(tree: &Tree, tenant: &Tenant, policy: &TenantPolicy, rid: u32,
 }
 
 /// The same when there is no request any more: with the client that it came from.
-pub(crate) fn log_outside(tenant: &Tenant, policy: &TenantPolicy, scope: LogScope, level: i32, text: &[u8], own: Option<Server<'_>>, head: &[u8]) {
+pub(crate) fn log_outside(
+    tenant: &Tenant,
+    policy: &TenantPolicy,
+    scope: LogScope,
+    level: i32,
+    text: &[u8],
+    own: Option<Server<'_>>,
+    head: &[u8],
+) {
     let free = policy.allows(Grants::SERVER_LOG);
     let level = if free { level } else { level.max(ERR) };
     let server = match scope {
@@ -190,12 +224,18 @@ fn find(number: u32) -> Option<Server<'static>> {
 
 fn pieces(text: &[u8]) -> impl Iterator<Item = &[u8]> {
     let text = &text[..text.len().min(LOG_TEXT)];
-    text.split(|b| *b == b'\n').flat_map(|line| {
-        line.chunks(LOG_PIECE).chain(line.is_empty().then_some(&[][..]))
-    })
+    text.split(|b| *b == b'\n')
+        .flat_map(|line| line.chunks(LOG_PIECE).chain(line.is_empty().then_some(&[][..])))
 }
 
-fn write(tenant: &Tenant, r: Option<Request<'_>>, s: Option<Server<'_>>, server_log: bool, level: i32, line: &[u8]) {
+fn write(
+    tenant: &Tenant,
+    r: Option<Request<'_>>,
+    s: Option<Server<'_>>,
+    server_log: bool,
+    level: i32,
+    line: &[u8],
+) {
     let Some(left_out) = throttle::allow(tenant.name(), "log", LOG_LINES) else { return };
     let mut whole = format!("{}: ", tenant.name()).into_bytes();
     whole.extend_from_slice(line);

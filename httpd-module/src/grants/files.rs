@@ -53,11 +53,9 @@ pub(crate) fn is_inside(roots: &[PathBuf], path: &[u8]) -> bool {
 pub(crate) fn open(roots: &[PathBuf], path: &[u8]) -> io::Result<OwnedFd> {
     let (root, whole) = placed(roots, path).ok_or(io::ErrorKind::PermissionDenied)?;
     let flags = OFlags::CLOEXEC | OFlags::NOCTTY;
-    let root_fd =
-        rustix::fs::open(&root, flags | OFlags::PATH | OFlags::DIRECTORY, Mode::empty())?;
+    let root_fd = rustix::fs::open(&root, flags | OFlags::PATH | OFlags::DIRECTORY, Mode::empty())?;
     let rest = whole.strip_prefix(&root).map_err(|_| io::ErrorKind::PermissionDenied)?;
-    let resolve =
-        ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
     // A pipe would wait for a writer.
     let flags = flags | OFlags::RDONLY | OFlags::NONBLOCK;
     Ok(rustix::fs::openat2(&root_fd, rest, flags, Mode::empty(), resolve)?)
@@ -74,7 +72,8 @@ mod tests {
 
     impl Dir {
         fn new(name: &str) -> Self {
-            let path = std::env::temp_dir().join(format!("vivarium-files-{name}-{}", std::process::id()));
+            let path =
+                std::env::temp_dir().join(format!("vivarium-files-{name}-{}", std::process::id()));
             fs::create_dir_all(path.join("root/sub")).unwrap();
             fs::write(path.join("root/sub/page"), "inside").unwrap();
             fs::write(path.join("secret"), "outside").unwrap();
@@ -129,6 +128,9 @@ mod tests {
         let real = dir.roots()[0].canonicalize().unwrap();
         fs::rename(real.join("sub"), real.join("was")).unwrap();
         symlink(real.join("was"), real.join("sub")).unwrap();
-        assert!(open(&dir.roots(), &dir.at("root/sub/page")).is_ok(), "resolved again, still inside");
+        assert!(
+            open(&dir.roots(), &dir.at("root/sub/page")).is_ok(),
+            "resolved again, still inside"
+        );
     }
 }

@@ -60,7 +60,11 @@ impl Refusal {
     }
 
     /// What is needed, if the tenant has not got it.
-    fn of(policy: &TenantPolicy, what: impl FnOnce() -> String, needs: Option<Needs>) -> Result<(), Self> {
+    fn of(
+        policy: &TenantPolicy,
+        what: impl FnOnce() -> String,
+        needs: Option<Needs>,
+    ) -> Result<(), Self> {
         let why = match needs {
             None => return Ok(()),
             Some(Needs::Grant(grant)) if policy.allows(grant) => return Ok(()),
@@ -142,9 +146,9 @@ impl Record {
     /// Whether another confined tenant has set this.
     fn is_of_other(&self, table: TableId, name: &[u8], tenant: &str) -> bool {
         let owners = self.owners.borrow();
-        owners.iter().any(|(t, n, owner)| {
-            *t == table && n.eq_ignore_ascii_case(name) && **owner != *tenant
-        })
+        owners
+            .iter()
+            .any(|(t, n, owner)| *t == table && n.eq_ignore_ascii_case(name) && **owner != *tenant)
     }
 }
 

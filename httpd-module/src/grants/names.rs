@@ -75,13 +75,53 @@ pub(crate) fn content_type(value: &[u8]) -> Option<Needs> {
 /// `subprocess_env`: plain names in capitals that mean nothing to httpd, to a CGI script or to the dynamic linker.
 pub(crate) fn environment(name: &[u8]) -> Option<Needs> {
     const PREFIXES: [&str; 28] = [
-        "LD_", "DYLD_", "MALLOC_", "GLIBC_", "GCONV", "LOCPATH", "NLSPATH", "PYTHON", "PERL", "RUBY", "NODE_", "JAVA_",
-        "PHP", "BASH", "SSL_", "TLS_", "HTTP", "REMOTE_", "SERVER_", "REQUEST_", "SCRIPT_", "DOCUMENT_", "CONTEXT_",
-        "CONTENT_", "PATH", "REDIRECT_", "MATCH_", "VIVARIUM_",
+        "LD_",
+        "DYLD_",
+        "MALLOC_",
+        "GLIBC_",
+        "GCONV",
+        "LOCPATH",
+        "NLSPATH",
+        "PYTHON",
+        "PERL",
+        "RUBY",
+        "NODE_",
+        "JAVA_",
+        "PHP",
+        "BASH",
+        "SSL_",
+        "TLS_",
+        "HTTP",
+        "REMOTE_",
+        "SERVER_",
+        "REQUEST_",
+        "SCRIPT_",
+        "DOCUMENT_",
+        "CONTEXT_",
+        "CONTENT_",
+        "PATH",
+        "REDIRECT_",
+        "MATCH_",
+        "VIVARIUM_",
     ];
     const NAMES: [&str; 17] = [
-        "HOME", "SHELL", "IFS", "ENV", "CDPATH", "TMPDIR", "TMP", "TEMP", "TZ", "TZDIR", "USER", "LOGNAME", "AUTH_TYPE",
-        "GATEWAY_INTERFACE", "QUERY_STRING", "UNIQUE_ID", "TERM",
+        "HOME",
+        "SHELL",
+        "IFS",
+        "ENV",
+        "CDPATH",
+        "TMPDIR",
+        "TMP",
+        "TEMP",
+        "TZ",
+        "TZDIR",
+        "USER",
+        "LOGNAME",
+        "AUTH_TYPE",
+        "GATEWAY_INTERFACE",
+        "QUERY_STRING",
+        "UNIQUE_ID",
+        "TERM",
     ];
     let plain = name.first().is_some_and(u8::is_ascii_uppercase)
         && name.iter().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || *b == b'_');
@@ -109,7 +149,8 @@ const FRAMING: [&str; 8] = [
     "Status",
 ];
 /// Headers by which a handler asks a server in front of it for a file.
-const FILES: [&str; 4] = ["X-Sendfile", "X-Sendfile-Temporary", "X-LIGHTTPD-send-file", "X-Accel-Redirect"];
+const FILES: [&str; 4] =
+    ["X-Sendfile", "X-Sendfile-Temporary", "X-LIGHTTPD-send-file", "X-Accel-Redirect"];
 
 /// A token, as header names are made of (RFC 9110).
 pub(crate) fn is_token(name: &[u8]) -> bool {
@@ -160,7 +201,11 @@ pub(crate) fn uri(value: &[u8]) -> Option<Needs> {
 
 /// Filters that a confined tenant may put on its answers.
 pub(crate) fn output_filter(name: &[u8]) -> Option<Needs> {
-    if is_any(name, &["DEFLATE", "BROTLI_COMPRESS", "RATE_LIMIT"]) { None } else { needs(Grants::FILTERS) }
+    if is_any(name, &["DEFLATE", "BROTLI_COMPRESS", "RATE_LIMIT"]) {
+        None
+    } else {
+        needs(Grants::FILTERS)
+    }
 }
 
 /// `ssl_var_lookup`: httpd's own environment (`ENV:`) and hidden headers (`HTTP:`) can be asked for by it, too.
@@ -198,10 +243,14 @@ mod tests {
         for own in ["", "mod_python", "Python-Program", "default-handler"] {
             assert_eq!(handler(own.as_bytes()), None, "{own}");
         }
-        for program in ["cgi-script", "fcgid-script", "application/x-httpd-php", "server-parsed", "php8"] {
+        for program in
+            ["cgi-script", "fcgid-script", "application/x-httpd-php", "server-parsed", "php8"]
+        {
             assert_eq!(grant(handler(program.as_bytes())), Some(Grants::CGI), "{program}");
         }
-        for proxy in ["proxy-server", "proxy:fcgi://localhost", "PROXY:unix:/x|http://y", "balancer-manager"] {
+        for proxy in
+            ["proxy-server", "proxy:fcgi://localhost", "PROXY:unix:/x|http://y", "balancer-manager"]
+        {
             assert_eq!(grant(handler(proxy.as_bytes())), Some(Grants::PROXY), "{proxy}");
         }
         for other in ["server-status", "server-info", "send-as-is", "type-map"] {
@@ -211,10 +260,17 @@ mod tests {
 
     #[test]
     fn types_that_are_handlers() {
-        for plain in ["text/html", "text/html; charset=utf-8", "application/json", "image/svg+xml", ""] {
+        for plain in
+            ["text/html", "text/html; charset=utf-8", "application/json", "image/svg+xml", ""]
+        {
             assert_eq!(content_type(plain.as_bytes()), None, "{plain}");
         }
-        for magic in ["application/x-httpd-cgi", "application/x-httpd-php;x", "text/x-server-parsed-html3", "cgi-script"] {
+        for magic in [
+            "application/x-httpd-cgi",
+            "application/x-httpd-php;x",
+            "text/x-server-parsed-html3",
+            "cgi-script",
+        ] {
             assert_eq!(grant(content_type(magic.as_bytes())), Some(Grants::CGI), "{magic}");
         }
         for magic in ["httpd/unix-directory", "application/x-type-map", "server-status"] {
@@ -229,8 +285,21 @@ mod tests {
             assert_eq!(environment(plain.as_bytes()), None, "{plain}");
         }
         for taken in [
-            "LD_PRELOAD", "PATH", "PYTHONPATH", "dontlog", "no-gzip", "nokeepalive", "HTTPS", "HTTP_PROXY", "MATCH_USER",
-            "REMOTE_USER", "", "A=B", "A B", "SSL_CLIENT_VERIFY", "1A",
+            "LD_PRELOAD",
+            "PATH",
+            "PYTHONPATH",
+            "dontlog",
+            "no-gzip",
+            "nokeepalive",
+            "HTTPS",
+            "HTTP_PROXY",
+            "MATCH_USER",
+            "REMOTE_USER",
+            "",
+            "A=B",
+            "A B",
+            "SSL_CLIENT_VERIFY",
+            "1A",
         ] {
             assert_eq!(grant(environment(taken.as_bytes())), Some(Grants::ENVIRONMENT), "{taken}");
         }

@@ -14,7 +14,12 @@ use crate::sys;
 
 /// What becomes of a request whose content is not Python's, after a confined tenant has named its file; `None`: httpd goes
 /// on with the handler that it has.
-pub(crate) fn named_file(tenant: &str, policy: &TenantPolicy, entry: &Entry, r: Request<'_>) -> Option<i32> {
+pub(crate) fn named_file(
+    tenant: &str,
+    policy: &TenantPolicy,
+    entry: &Entry,
+    r: Request<'_>,
+) -> Option<i32> {
     if !entry.file_told.get() || policy.allows(Grants::FOREIGN_FILES) {
         return None;
     }

@@ -80,7 +80,11 @@ impl View<'_> {
     }
 
     /// What it may know of a connection: not the virtual host of its address, nor what others have noted.
-    pub(crate) fn connection(&self, mut info: ConnectionInfo, own: Option<Server<'_>>) -> ConnectionInfo {
+    pub(crate) fn connection(
+        &self,
+        mut info: ConnectionInfo,
+        own: Option<Server<'_>>,
+    ) -> ConnectionInfo {
         if !self.policy.allows(Grants::CONNECTIONS) {
             info.notes = vec![0; 4];
         }
@@ -106,6 +110,7 @@ pub(crate) fn belongs(table: TableId) -> bool {
 /// Whether a variable may be asked for by name.
 pub(crate) fn variable(entry: &Entry, policy: &TenantPolicy, name: &[u8]) -> Option<names::Needs> {
     // What is hidden from the table is hidden here.
-    let hidden = entry.request().is_some_and(authenticates) && !policy.allows(Grants::AUTHORIZATION);
+    let hidden =
+        entry.request().is_some_and(authenticates) && !policy.allows(Grants::AUTHORIZATION);
     names::ssl_variable(name).filter(|n| hidden || *n != names::Needs::Grant(Grants::AUTHORIZATION))
 }

@@ -1,5 +1,6 @@
 //! One pool as a child sees it: its region, its free lanes, and what is known of its workers.
 
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -16,6 +17,9 @@ use crate::tenants::{self, Tenant};
 
 /// How long a request may wait for a worker to take it.
 const QUEUE_LIMIT: Duration = Duration::from_secs(60);
+
+/// A lane that waits for longer than this rings for itself, whatever goes on.
+const TURN_LIMIT: Duration = Duration::from_millis(20);
 
 /// Why a lane's thread should not wait any longer.
 #[derive(Debug, Clone)]
@@ -136,6 +140,11 @@ impl Pool {
     /// Counts events; see [`crate::conversation::exchange`].
     pub(crate) fn events(&self) -> u32 {
         self.events.load(Ordering::SeqCst)
+    }
+
+    /// How many lanes the pool's workers have taken, wrapping.
+    pub(crate) fn taken(&self) -> u32 {
+        self.page.get().map_or(0, PoolPage::taken)
     }
 
     /// Rings the doorbell for a lane that was offered.
@@ -354,6 +363,7 @@ impl Pool {
         lane: u32,
         to: Option<Owner>,
         since: Instant,
+        taken: &Cell<u32>,
     ) -> Result<Standing, Trouble> {
         let claim = self.region.claim(lane);
         match claim {
@@ -377,7 +387,14 @@ impl Pool {
                 // A worker of the tenant may have ruined the ready bit or the doorbell.
                 let slot = to.map(|o| o.slot);
                 self.region.set_ready(lane, slot);
-                self.ring(slot);
+                // Whoever has promised to look does not get to it. While lanes are taken, this one's turn will come.
+                let now = self.taken();
+                let idle = taken.replace(now) == now;
+                if let (true, Some(page)) =
+                    (idle || to.is_some() || since.elapsed() > TURN_LIMIT, self.page.get())
+                {
+                    page.ring_anyhow(slot);
+                }
                 Ok(Standing::Running)
             }
             Claim::Idle => Err(Trouble::Garbage(0)),

@@ -20,9 +20,7 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 
-use vivarium_protocol::policy::{
-    DEFAULT_TENANT, Grants, TenantPolicy, is_default, is_valid_name,
-};
+use vivarium_protocol::policy::{DEFAULT_TENANT, Grants, TenantPolicy, is_default, is_valid_name};
 
 use self::bulkhead::Bulkhead;
 use crate::apache::request::Request;

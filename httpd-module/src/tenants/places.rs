@@ -169,7 +169,10 @@ mod tests {
         let now = Instant::now();
         b.enter(now).unwrap();
         // It has nothing left to wait.
-        assert_eq!(b.enter(now.checked_sub(Duration::from_secs(1)).unwrap()).unwrap_err().0, Full::Expired);
+        assert_eq!(
+            b.enter(now.checked_sub(Duration::from_secs(1)).unwrap()).unwrap_err().0,
+            Full::Expired
+        );
         b.state.lock().unwrap().waiting = 1;
         assert_eq!(b.enter(now).unwrap_err().0, Full::Queue);
         b.leave();

@@ -79,9 +79,8 @@ impl Table {
     /// Takes a place for this process; that of a dead child is cleared first.
     fn take_place(&self, pid: i32) -> Option<usize> {
         self.clear_dead();
-        let free = |c: &AtomicI32| {
-            c.compare_exchange(0, pid, Ordering::AcqRel, Ordering::Relaxed).is_ok()
-        };
+        let free =
+            |c: &AtomicI32| c.compare_exchange(0, pid, Ordering::AcqRel, Ordering::Relaxed).is_ok();
         let place = self.children.iter().position(free)?;
         self.end.fetch_max(place as u32 + 1, Ordering::Relaxed);
         Some(place)
@@ -146,9 +145,9 @@ impl Counter {
     /// Threads held and running, in all children.
     fn totals(&self) -> (u32, u32) {
         let counts = self.slot.counts[..self.table.places()].iter();
-        counts.map(|c| c.load(Ordering::Relaxed)).fold((0, 0), |(held, running), n| {
-            (held + (n >> 16), running + (n & 0xffff))
-        })
+        counts
+            .map(|c| c.load(Ordering::Relaxed))
+            .fold((0, 0), |(held, running), n| (held + (n >> 16), running + (n & 0xffff)))
     }
 
     fn fits(&self, over: impl Fn((u32, u32)) -> bool, take_back: u32) -> bool {
@@ -230,7 +229,10 @@ mod tests {
         assert!(a.run(1, now), "what the dead child ran does not count");
         assert_eq!(a.totals(), (1, 1));
         a.stop();
-        assert_eq!(a.table.slot("alice").unwrap().name.load(Ordering::Relaxed), a.slot.name.load(Ordering::Relaxed));
+        assert_eq!(
+            a.table.slot("alice").unwrap().name.load(Ordering::Relaxed),
+            a.slot.name.load(Ordering::Relaxed)
+        );
         assert!(!std::ptr::eq(a.table.slot("bob").unwrap(), a.slot));
     }
 }

@@ -8,6 +8,8 @@ struct Pool {
     bell: AtomicU32,
     sleepers: AtomicU32,
     slot: AtomicU32,
+    /// Threads that have promised to look.
+    lookers: AtomicU32,
     /// Offered lanes, as a number: taking one is the claim.
     work: AtomicU32,
 }
@@ -16,7 +18,8 @@ impl Pool {
     fn new() -> Arc<Self> {
         let zero = || AtomicU32::new(0);
         let (bell, sleepers, slot, work) = (zero(), zero(), zero(), zero());
-        Arc::new(Self { futex: Futex::new(), bell, sleepers, slot, work })
+        let lookers = zero();
+        Arc::new(Self { futex: Futex::new(), bell, sleepers, slot, lookers, work })
     }
     fn doorbell(&self) -> Doorbell<'_> {
         Doorbell { bell: &self.bell, sleepers: &self.sleepers }
@@ -37,7 +40,7 @@ impl Pool {
     /// Offers one piece of work and rings as `PoolPage::ring` does.
     fn offer(&self) {
         self.work.fetch_add(1, Ordering::Release);
-        if Doorbell::someone(&self.sleepers) {
+        if !Doorbell::someone(&self.lookers) && Doorbell::someone(&self.sleepers) {
             self.doorbell().change();
             self.futex.wake_one();
         }
@@ -56,6 +59,23 @@ fn no_ring_is_lost() {
         host.join().unwrap();
         assert_eq!(pool.sleepers.load(Ordering::Relaxed), 0);
         assert_eq!(pool.slot.load(Ordering::Relaxed), 0);
+    });
+}
+
+/// Catches: no fence before the ringer looks for lookers; a looker that counts itself out only when it sleeps.
+#[test]
+fn a_promise_to_look_is_kept() {
+    check(3, || {
+        let pool = Pool::new();
+        pool.lookers.store(1, Ordering::Relaxed);
+        let ringer = Arc::clone(&pool);
+        let host = thread::spawn(move || ringer.offer());
+        if !pool.take() {
+            // As `PoolPage::look_end`; then `PoolPage::sleep`.
+            pool.lookers.fetch_sub(1, Ordering::Relaxed);
+            pool.serve_one();
+        }
+        host.join().unwrap();
     });
 }
 

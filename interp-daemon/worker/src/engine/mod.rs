@@ -8,6 +8,7 @@ pub(crate) mod dispatcher;
 pub(crate) mod gate;
 pub(crate) mod phases;
 pub(crate) mod regions;
+mod seats;
 mod special;
 pub(crate) mod state;
 pub(crate) mod tree;

@@ -8,7 +8,8 @@ use pyo3::prelude::*;
 use pyo3::types::PyList;
 use vivarium_protocol::frame::{Header, NO_RID};
 use vivarium_protocol::message::{
-    ENTER_CONFINED, ENTER_DEBUG, ENTER_LAST, ENTER_MORE, ENTER_SYNC_WRITES, Enter, Leave, LogScope, Phase,
+    ENTER_CONFINED, ENTER_DEBUG, ENTER_LAST, ENTER_MORE, ENTER_SYNC_WRITES, Enter, Leave, LogScope,
+    Phase,
 };
 
 use super::buffers::Buffer;
@@ -168,7 +169,10 @@ pub(crate) fn enter(
     let (cleanups, registered) = tree.registered();
     // What is to be kept is said once, by the outermost `Leave`. A handler of an `ErrorDocument` sees the request as
     // `req.prev`, with its attributes.
-    let needed = || registered || result >= FIRST_ERROR || tree.has_attributes(py);
+    let needed = || {
+        let looked_at = result >= FIRST_ERROR || tree.has_attributes(py);
+        registered || (looked_at && enter.phase != Phase::Log)
+    };
     let keep = outermost && !last_word && (enter.flags & ENTER_LAST == 0 || needed());
     let leave = Leave { result, keep, cleanups: outermost && cleanups };
     let inside = conversation.enter(py);

@@ -142,6 +142,11 @@ impl Regions {
         after.iter().chain(before).find_map(|e| e.region.take(me).map(|lane| (Arc::clone(e), lane)))
     }
 
+    /// How many lanes are on offer to this worker.
+    pub(crate) fn count_ready(&self, slot: u8) -> u32 {
+        self.read().iter().map(|e| e.region.count_ready(slot)).sum()
+    }
+
     /// Whether any lane may be offered to this worker.
     pub(crate) fn any_ready(&self, slot: u8) -> bool {
         self.read().iter().any(|e| e.region.any_ready(slot))

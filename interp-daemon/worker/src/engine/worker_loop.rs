@@ -3,75 +3,121 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use pyo3::prelude::*;
 use vivarium_protocol::codes;
+use vivarium_protocol::polling::Habit;
 
 use super::control::{Worker, worker};
 use super::conversation::{Conversation, Trouble};
 use super::phases;
 use super::regions::Entry;
+use super::seats::{self, Seat};
 
-/// A thread that has just finished a request polls for the next one this long before it sleeps.
-const POLL: Duration = Duration::from_micros(20);
 /// The longest single sleep.
 const NAP: Duration = Duration::from_secs(10);
+/// Idle threads poll at most this long, and only where requests come that fast.
+const POLL: Duration = Duration::from_micros(100);
+/// So many lanes on offer are more than one thread should see to.
+const BACKLOG: u32 = 4;
 
 static START: AtomicUsize = AtomicUsize::new(0);
+/// How long it usually takes until there is another request.
+static IDLE: Habit = Habit::new();
 
 /// Serves lanes until the worker is told to stop. Attached all the time, but for waiting.
 pub(crate) fn serve(py: Python<'_>) {
     let worker = worker();
+    let slot = worker.me.slot;
+    let seat = Seat::take(slot);
     let mut turn = START.fetch_add(1, Ordering::Relaxed);
-    let mut busy = false;
+    let mut last = Last::Slept;
     while !worker.is_stopping() {
         turn = turn.wrapping_add(1);
-        let claimed = worker.regions.take(worker.me, turn);
-        let Some((entry, lane)) = claimed.or_else(|| py.detach(|| wait(worker, turn, busy))) else {
-            return;
+        let claimed = if last == Last::HandsOver {
+            None
+        } else {
+            seat.promise(&worker.page);
+            worker.regions.take(worker.me, turn)
         };
+        let claimed = claimed.or_else(|| py.detach(|| wait(worker, &seat, turn, last)));
+        let Some((entry, lane)) = claimed else { break };
+        worker.page.count_taken();
+        seat.begin(&worker.page);
         converse(py, entry, lane);
-        busy = true;
+        seat.end();
+        // Another thread of this worker looks too: one is enough, and the interpreter runs one at a time anyway.
+        last = if seats::short() && worker.page.looking_in(slot) > 1 {
+            Last::HandsOver
+        } else {
+            Last::Served
+        };
     }
+    seat.withdraw(&worker.page);
 }
 
-/// Waits for a lane, polling first if the thread was `busy`; none when the worker is to stop.
-fn wait(worker: &Worker, turn: usize, busy: bool) -> Option<(Arc<Entry>, u32)> {
-    if busy {
-        let start = Instant::now();
-        while start.elapsed() < POLL {
-            std::thread::yield_now();
-            if worker.regions.any_ready(worker.me.slot)
+/// What a thread did before it looks for something to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Last {
+    /// It slept.
+    Slept,
+    /// It has served a request.
+    Served,
+    /// It has, and leaves the next ones to a thread that looks already.
+    HandsOver,
+}
+
+/// Waits for a lane, polling first if that is promising; none when the worker is to stop.
+fn wait(worker: &Worker, seat: &Seat, turn: usize, last: Last) -> Option<(Arc<Entry>, u32)> {
+    let slot = worker.me.slot;
+    let mut waiting = (last == Last::Served).then(|| IDLE.begin(POLL));
+    if let Some(waiting) = &mut waiting {
+        while waiting.yield_once() {
+            if worker.regions.any_ready(slot)
                 && let Some(found) = worker.regions.take(worker.me, turn)
             {
                 return Some(found);
             }
         }
+        waiting.stop_polling();
     }
-    let slot = worker.me.slot;
+    let mut hands_over = last == Last::HandsOver;
     while !worker.is_stopping() {
-        worker.page.sleep(slot, NAP, || worker.is_stopping() || worker.regions.any_ready(slot));
+        seat.withdraw(&worker.page);
+        worker.page.sleep(slot, !hands_over, NAP, || {
+            worker.is_stopping() || (!hands_over && worker.regions.any_ready(slot))
+        });
+        hands_over = false;
         if worker.is_stopping() {
             break;
         }
+        seat.promise(&worker.page);
+        seats::withdraw_stuck(&worker.page);
         if let Some(found) = worker.regions.take(worker.me, turn) {
-            // A wake is for one thread: if there is more to do than this, wake the next one.
-            if worker.regions.any_ready(slot) {
-                ring(worker);
-            }
+            wake_more(worker);
             return Some(found);
         }
     }
     // What we were woken for is somebody else's now.
-    ring(worker);
+    if !worker.page.ring_anyhow(Some(slot)) {
+        worker.page.ring_anyhow(None);
+    }
     None
 }
 
-/// Wakes another idle thread: one of this worker, which may take any lane that we may take, else any.
-fn ring(worker: &Worker) {
-    if !worker.page.ring(Some(worker.me.slot)) {
-        worker.page.ring(None);
+/// A wake is for one thread: if there is more to do than this one will see to at once, another one is woken.
+fn wake_more(worker: &Worker) {
+    let slot = worker.me.slot;
+    if !worker.regions.any_ready(slot) {
+        return;
+    }
+    if seats::short() {
+        if worker.regions.count_ready(slot) >= BACKLOG {
+            worker.page.ring_idle_worker();
+        }
+    } else if !worker.page.ring_anyhow(Some(slot)) {
+        worker.page.ring_anyhow(None);
     }
 }
 
