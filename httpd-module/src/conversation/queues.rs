@@ -113,13 +113,11 @@ fn run_tenant(name: &str, jobs: &Receiver<Work>) {
                 // Who hands over holds the lock: what has not come by now goes to the next thread.
                 let tenant = tenants::get(name);
                 let mut after = tenant.after();
-                match jobs.try_recv() {
-                    Ok(work) => Some(work),
-                    Err(_) => {
-                        *after = None;
-                        return;
-                    }
-                }
+                let Ok(work) = jobs.try_recv() else {
+                    *after = None;
+                    return;
+                };
+                Some(work)
             }
         };
         if let Some((job, _pending)) = next {

@@ -61,10 +61,11 @@ pub(crate) fn check(
         }
         Change::Clear(table) => {
             let needs = match table {
-                TableId::HeadersIn => Some(Needs::Grant(Grants::CONNECTIONS)),
+                TableId::HeadersIn | TableId::ConnectionNotes => {
+                    Some(Needs::Grant(Grants::CONNECTIONS))
+                }
                 TableId::SubprocessEnv => Some(Needs::Grant(Grants::ENVIRONMENT)),
                 TableId::Notes => Some(Needs::Grant(Grants::SERVER_STATE)),
-                TableId::ConnectionNotes => Some(Needs::Grant(Grants::CONNECTIONS)),
                 _ => None,
             };
             Refusal::of(policy, || format!("req.{}.clear()", table_name(*table)), needs)
@@ -104,11 +105,10 @@ fn field(
             Some(Phase::Authen | Phase::CheckPassword | Phase::RealmHash) => None,
             _ => Some(Needs::Grant(Grants::IDENTITY)),
         },
-        (Field::Proxyreq, Value::Int(0)) => None,
+        (Field::Proxyreq | Field::Assbackwards | Field::Chunked, Value::Int(0)) => None,
         (Field::Proxyreq, _) => Some(Needs::Grant(Grants::PROXY)),
         // An answer without a head, or with other chunks than httpd's, is written by the tenant byte for byte: whoever
         // shares the connection (a proxy in front) could be given answers to other requests.
-        (Field::Assbackwards | Field::Chunked, Value::Int(0)) => None,
         (Field::Assbackwards | Field::Chunked, _) => Some(Needs::Grant(Grants::CONNECTIONS)),
         (Field::Status, Value::Int(n)) if !names::is_final_status(*n) => {
             Some(Needs::Better("200 to 599 are statuses of an answer"))

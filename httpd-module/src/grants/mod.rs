@@ -109,8 +109,11 @@ pub(crate) struct Record {
     /// What was logged already, a bit each.
     logged: Cell<u64>,
     /// Entries of tables, and the tenant that has set them.
-    owners: RefCell<Vec<(TableId, Box<[u8]>, Box<str>)>>,
+    owners: RefCell<Vec<Owned>>,
 }
+
+/// Table, name, tenant.
+type Owned = (TableId, Box<[u8]>, Box<str>);
 
 impl Record {
     /// What was refused since Python was last told.

@@ -12,10 +12,6 @@ pub(crate) enum Needs {
     Better(&'static str),
 }
 
-fn needs(grant: Grants) -> Option<Needs> {
-    Some(Needs::Grant(grant))
-}
-
 fn is_any(name: &[u8], of: &[&str]) -> bool {
     of.iter().any(|o| name.eq_ignore_ascii_case(o.as_bytes()))
 }
@@ -44,14 +40,14 @@ pub(crate) fn handler(name: &[u8]) -> Option<Needs> {
         return None;
     }
     if begins(name, "proxy:") || begins(name, "proxy-") || is_any(name, &["balancer-manager"]) {
-        return needs(Grants::PROXY);
+        return Some(Needs::Grant(Grants::PROXY));
     }
     let lower = name.to_ascii_lowercase();
     let has = |part: &[u8]| lower.windows(part.len()).any(|w| w == part);
     if is_any(name, &PROGRAMS) || has(b"cgi") || has(b"php") || has(b"x-httpd") {
-        return needs(Grants::CGI);
+        return Some(Needs::Grant(Grants::CGI));
     }
-    needs(Grants::HANDLERS)
+    Some(Needs::Grant(Grants::HANDLERS))
 }
 
 /// `req.content_type`: without a handler httpd takes it for one.
@@ -63,11 +59,11 @@ pub(crate) fn content_type(value: &[u8]) -> Option<Needs> {
     };
     let (main, sub) = (&kind[..slash], &kind[slash + 1..]);
     if begins(sub, "x-httpd") || begins(sub, "x-server-parsed") {
-        return needs(Grants::CGI);
+        return Some(Needs::Grant(Grants::CGI));
     }
     let maps = is_any(sub, &["x-type-map", "x-imagemap"]);
     if maps || is_any(main, &["httpd", "magnus-internal", "proxy:"]) || begins(kind, "proxy:") {
-        return needs(Grants::HANDLERS);
+        return Some(Needs::Grant(Grants::HANDLERS));
     }
     None
 }
@@ -126,7 +122,7 @@ pub(crate) fn environment(name: &[u8]) -> Option<Needs> {
     let plain = name.first().is_some_and(u8::is_ascii_uppercase)
         && name.iter().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || *b == b'_');
     let taken = PREFIXES.iter().any(|p| begins(name, p)) || is_any(name, &NAMES);
-    if plain && !taken { None } else { needs(Grants::ENVIRONMENT) }
+    if plain && !taken { None } else { Some(Needs::Grant(Grants::ENVIRONMENT)) }
 }
 
 /// `notes`: not those by which httpd's modules tell each other things.
@@ -134,7 +130,7 @@ pub(crate) fn note(name: &[u8]) -> Option<Needs> {
     const PREFIXES: [&str; 7] = ["mod_", "ssl", "proxy", "http2", "h2", "balancer", "cache"];
     const NAMES: [&str; 4] = ["error-notes", "verbose-error-to", "variant-list", "no-etag"];
     let taken = PREFIXES.iter().any(|p| begins(name, p)) || is_any(name, &NAMES);
-    if taken { needs(Grants::SERVER_STATE) } else { None }
+    if taken { Some(Needs::Grant(Grants::SERVER_STATE)) } else { None }
 }
 
 /// Headers that say where an answer or a body ends, or what becomes of the connection.
@@ -164,7 +160,7 @@ pub(crate) fn header_out(name: &[u8], value: &[u8]) -> Option<Needs> {
         return Some(Needs::Better("a header's name is no token"));
     }
     if is_any(name, &FILES) {
-        return needs(Grants::FOREIGN_FILES);
+        return Some(Needs::Grant(Grants::FOREIGN_FILES));
     }
     // To end the connection is everybody's right.
     if is_any(name, &["Connection"]) && is_any(value, &["close"]) {
@@ -173,16 +169,16 @@ pub(crate) fn header_out(name: &[u8], value: &[u8]) -> Option<Needs> {
     if is_any(name, &["Content-Length"]) && !value.iter().all(u8::is_ascii_digit) {
         return Some(Needs::Better("Content-Length is a number"));
     }
-    if is_any(name, &FRAMING) { needs(Grants::CONNECTIONS) } else { None }
+    if is_any(name, &FRAMING) { Some(Needs::Grant(Grants::CONNECTIONS)) } else { None }
 }
 
 /// `headers_in`, changed or removed.
 pub(crate) fn header_in(name: &[u8]) -> Option<Needs> {
     if is_any(name, &FRAMING) || is_any(name, &["Content-Length", "Expect", "Host"]) {
-        return needs(Grants::CONNECTIONS);
+        return Some(Needs::Grant(Grants::CONNECTIONS));
     }
     if is_any(name, &["Authorization", "Proxy-Authorization"]) {
-        return needs(Grants::IDENTITY);
+        return Some(Needs::Grant(Grants::IDENTITY));
     }
     None
 }
@@ -195,7 +191,7 @@ pub(crate) fn uri(value: &[u8]) -> Option<Needs> {
     if value.first() == Some(&b'/') && value.get(1) != Some(&b'/') {
         None
     } else {
-        needs(Grants::PROXY)
+        Some(Needs::Grant(Grants::PROXY))
     }
 }
 
@@ -204,7 +200,7 @@ pub(crate) fn output_filter(name: &[u8]) -> Option<Needs> {
     if is_any(name, &["DEFLATE", "BROTLI_COMPRESS", "RATE_LIMIT"]) {
         None
     } else {
-        needs(Grants::FILTERS)
+        Some(Needs::Grant(Grants::FILTERS))
     }
 }
 
@@ -213,12 +209,16 @@ pub(crate) fn ssl_variable(name: &[u8]) -> Option<Needs> {
     if begins(name, "SSL_") || is_any(name, &["HTTPS"]) {
         return None;
     }
-    if begins(name, "HTTP") { needs(Grants::AUTHORIZATION) } else { needs(Grants::SERVER_CONFIG) }
+    if begins(name, "HTTP") {
+        Some(Needs::Grant(Grants::AUTHORIZATION))
+    } else {
+        Some(Needs::Grant(Grants::SERVER_CONFIG))
+    }
 }
 
 /// `mpm_query`: whether the MPM has threads (2) and processes (3) is no secret.
 pub(crate) fn mpm_query(code: i64) -> Option<Needs> {
-    if matches!(code, 2 | 3) { None } else { needs(Grants::SCOREBOARD) }
+    if matches!(code, 2 | 3) { None } else { Some(Needs::Grant(Grants::SCOREBOARD)) }
 }
 
 /// A status that an answer can have.

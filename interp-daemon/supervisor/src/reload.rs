@@ -75,6 +75,10 @@ impl Server {
         self.tenants.prepared.clear();
         self.tenants.filters.clear();
         self.tenants.rules = None;
+        // The machine may have got, or lost, something since: a mount, a security module, a limit.
+        if self.tenants.machine.take().is_some() {
+            self.machine();
+        }
         for error in &changes.errors {
             let error = escape(error.as_bytes(), 2000);
             self.log.error(codes::TENANT_CONFIG, format_args!("{error}"));

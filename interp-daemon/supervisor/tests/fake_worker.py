@@ -11,6 +11,8 @@ import signal
 import socket
 import sys
 
+# The tests put the number in when they copy this file.
+PROTOCOL_VERSION = 0
 FAKE = os.environ.get("FAKE", "")
 DIR = os.environ.get("FAKE_DIR", "/nonexistent")
 
@@ -41,7 +43,7 @@ def text(value):
     return number(len(value)) + value.encode()
 
 
-def ready(version=2):
+def ready(version=PROTOCOL_VERSION):
     return b"\x00" + number(version) + text("3.11.2")
 
 

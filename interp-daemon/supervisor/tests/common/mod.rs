@@ -188,7 +188,9 @@ impl Setup {
         let fake_worker = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fake_worker.py");
         {
             let _alone = FORKING.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-            std::fs::copy(fake_worker, &python).unwrap();
+            let version = format!("\nPROTOCOL_VERSION = {PROTOCOL_VERSION}\n");
+            let text = std::fs::read_to_string(fake_worker).unwrap();
+            std::fs::write(&python, text.replace("\nPROTOCOL_VERSION = 0\n", &version)).unwrap();
         }
         mode(&python, 0o755);
         let package_dir = dir.path("package");
