@@ -61,7 +61,7 @@ VHOST = """\
 class TenantSite:
     """Makes users, tenants and a server; `finish` takes all of it away."""
 
-    def __init__(self, stage=None, extra="", tenant_text="", mpm="event", base="", phases=True, **more):
+    def __init__(self, stage=None, extra="", tenant_text="", mpm="event", base="", phases=True, threads=12, **more):
         self.mark = secrets.token_hex(6)
         self.server = Server(mpm=mpm, stage=stage, extra_modules=(
             "authn_core", "authn_file", "auth_basic", "authz_user", "cgid", "include", "filter", "proxy", "proxy_http", "status", "headers",
@@ -69,6 +69,7 @@ class TenantSite:
         ), **more)
         self.prefix = self.server.prefix
         self.users = {}
+        self.threads = threads
         self.roots = {}
         self.tenants = folder(self.prefix / "tenants.d")
         self.site = folder(Path("/var/tmp") / f"vivtest-{self.mark}")
@@ -123,7 +124,7 @@ home = "{self.roots[name]}"
 grants = [{listed}]
 document_roots = ["{self.roots[name]}"]
 processes = {{ max = 1 }}
-threads = 12
+threads = {self.threads}
 {text}
 [files]
 read_only = {read_only}

@@ -260,7 +260,8 @@ pub(crate) fn answer(
         }
         Call::AddCgiVars => {
             ops::add_cgi_vars(r);
-            c.reply(header, &Reply::Ok)
+            let bytes = table_bytes(r, TableId::SubprocessEnv, view.as_ref());
+            c.reply(header, &Reply::Bytes(&bytes))
         }
         Call::Op { op: Op::AddedHandler, number, .. } => {
             let phase = u8::try_from(number).ok().and_then(Phase::from_u8);

@@ -69,7 +69,7 @@ fn serve(
     key: &PoolKey,
     handler: &Handler,
 ) -> Result<i32, Fault> {
-    let place = bulkhead::enter(&tenants::get(&key.tenant))?;
+    let place = bulkhead::enter_for(key)?;
     let pool = run::find_pool(key)?;
     let policy = pool.tenant().confined();
     if policy.as_ref().is_some_and(|p| !p.allows(Grants::CONNECTIONS)) {

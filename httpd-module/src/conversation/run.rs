@@ -88,11 +88,8 @@ fn on_own_lane(
     what: &What<'_>,
 ) -> Result<Leave, Fault> {
     let mut attempt = 1;
-    let place = if tree.runs_tenant(&key.tenant) {
-        Place::within()
-    } else {
-        bulkhead::enter(&tenants::get(&key.tenant))?
-    };
+    let place =
+        if tree.runs_tenant(&key.tenant) { Place::within() } else { bulkhead::enter_for(key)? };
     let mut payload = Vec::with_capacity(1536);
     loop {
         let (pool, to) = match tree.home(key) {

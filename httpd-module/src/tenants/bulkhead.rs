@@ -9,11 +9,12 @@ use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use vivarium_protocol::codes;
+use vivarium_protocol::control::PoolKey;
 use vivarium_protocol::policy::TenantPolicy;
 
 use super::places::{Full, Limits, Places};
 use super::{Tenant, shared};
-use crate::conversation::Fault;
+use crate::conversation::{Fault, run};
 
 /// A tenant's places, in this child and in all.
 #[derive(Debug)]
@@ -90,6 +91,21 @@ pub(crate) fn enter(tenant: &Arc<Tenant>) -> Result<Place, Fault> {
         return Err(refused(full));
     }
     Ok(Place { of: Some((Arc::clone(tenant), counter)), since })
+}
+
+/// The same for a request of a pool. A child's first request of a tenant learns from the pool what the tenant may hold.
+///
+/// # Errors
+/// As [`enter`], and what keeps the pool from being used.
+pub(crate) fn enter_for(key: &PoolKey) -> Result<Place, Fault> {
+    let tenant = super::get(&key.tenant);
+    let place = enter(&tenant)?;
+    if tenant.is_told() {
+        return Ok(place);
+    }
+    run::find_pool(key)?;
+    drop(place);
+    enter(&tenant)
 }
 
 impl Place {

@@ -39,6 +39,8 @@ pub(crate) struct Tenant {
     /// Whether operations need grants; the one word that the default tenant's requests look at.
     confined: AtomicBool,
     policy: RwLock<Arc<TenantPolicy>>,
+    /// The supervisor has said what it is.
+    told: AtomicBool,
     pub(crate) bulkhead: Bulkhead,
     /// The way to the thread that runs its log handlers and clean-ups, while there is one.
     after: Mutex<Option<Queue>>,
@@ -53,11 +55,17 @@ impl Tenant {
             bulkhead: Bulkhead::new(name, &policy),
             policy: RwLock::new(Arc::new(policy)),
             after: Mutex::default(),
+            told: AtomicBool::new(is_default(name)),
         }
     }
 
     pub(crate) fn name(&self) -> &str {
         &self.name
+    }
+
+    /// Whether its policy is the supervisor's word.
+    pub(crate) fn is_told(&self) -> bool {
+        self.told.load(Ordering::Acquire)
     }
 
     /// The way to its thread for what is left after requests.
@@ -69,6 +77,7 @@ impl Tenant {
     pub(crate) fn set_policy(&self, mut policy: TenantPolicy) {
         policy.confined = !is_default(&self.name);
         self.bulkhead.set(&policy);
+        self.told.store(true, Ordering::Release);
         self.confined.store(policy.confined, Ordering::Release);
         *self.policy.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(policy);
     }

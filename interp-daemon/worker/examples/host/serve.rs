@@ -11,7 +11,7 @@ use vivarium_protocol::frame::{BODY_FILTER, BODY_FLUSH, BODY_SYNC, Header, Kind,
 use vivarium_protocol::lane::{Channel, Guard};
 use vivarium_protocol::message::{
     Call, Change, ENTER_CONNECTION, ErrorKind, FilterRef, HandlerRef, Leave, Op, Phase, Reply,
-    write_enter_head,
+    TableId, write_enter_head,
 };
 use vivarium_protocol::page::PoolPage;
 use vivarium_protocol::region::{FLAG_ABORTED, Owner, Region};
@@ -462,10 +462,12 @@ impl Offer {
             Call::Connection => self.reply(header, &Reply::Connection(connection())),
             Call::Server(number) => self.reply(header, &Reply::Server(server(*number))),
             Call::AddCgiVars => {
+                let mut encoded = Vec::new();
                 world.with(tree, rid, |r| {
                     r.tables.entry(3).or_default().push((b"GATEWAY".to_vec(), b"CGI/1.1".to_vec()));
+                    r.write_table(TableId::SubprocessEnv, &mut Writer::new(&mut encoded));
                 });
-                self.reply(header, &Reply::Ok)
+                self.reply(header, &Reply::Bytes(&encoded))
             }
             Call::Op { op, number, text } => {
                 let reply = match op {

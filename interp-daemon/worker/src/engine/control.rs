@@ -81,6 +81,9 @@ pub(crate) enum StartError {
     /// The page cannot be mapped.
     #[error("the pool page cannot be used: {0}")]
     Page(#[from] vivarium_protocol::region::RegionError),
+    /// The process cannot be closed to others.
+    #[error("the process cannot be made undumpable: {0}")]
+    Dumpable(rustix::io::Errno),
     /// Twice in one process.
     #[error("the worker was set up before")]
     Twice,
@@ -106,12 +109,19 @@ pub(crate) fn worker() -> &'static Worker {
 
 /// Takes over what the process was born with.
 pub(crate) fn set_up(slot: &str, epoch: &str, interpreter: &str) -> Result<(), StartError> {
-    use vivarium_protocol::control::{ENV_EPOCH, ENV_SLOT};
+    use vivarium_protocol::control::{ENV_EPOCH, ENV_SLOT, ENV_TENANT};
     let slot = slot.parse::<u8>().ok().filter(|s| u32::from(*s) < MAX_WORKERS);
     let slot = slot.ok_or(StartError::Environment(ENV_SLOT))?;
     let epoch = epoch.parse::<u16>().map_err(|_| StartError::Environment(ENV_EPOCH))?;
     if WORKER.get().is_some() {
         return Err(StartError::Twice);
+    }
+    if std::env::var(ENV_TENANT).is_ok_and(|tenant| !vivarium_protocol::policy::is_default(&tenant))
+    {
+        // What else the tenant runs as the same user must not look into this process, nor at its core. `exec` has
+        // undone what the sandbox set; see prctl(2), PR_SET_DUMPABLE.
+        let behaviour = rustix::process::DumpableBehavior::NotDumpable;
+        rustix::process::set_dumpable_behavior(behaviour).map_err(StartError::Dumpable)?;
     }
     let inherited = |n| ffi::inherited_fd(n).map_err(|errno| StartError::Descriptor(n, errno));
     let control = inherited(WORKER_CONTROL_FD)?;

@@ -8,7 +8,7 @@ use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::pyclass::{PyTraverseError, PyVisit};
 use pyo3::types::{PyBytes, PyList, PyString, PyTuple};
-use vivarium_protocol::message::{Call, Op, TableId};
+use vivarium_protocol::message::{Call, Op, Reply, TableId};
 
 use super::conn::MpConn;
 use super::fields::malformed;
@@ -318,7 +318,14 @@ impl MpRequest {
 
     /// Puts the CGI variables into `subprocess_env`.
     fn add_cgi_vars(&self, py: Python<'_>) -> PyResult<()> {
-        calls::sweeping(py, &self.core, &Call::AddCgiVars)?.done()
+        // Nothing else of the request changes, and httpd answers with the variables.
+        let answer = calls::ask(py, &self.core, &Call::AddCgiVars)?;
+        match answer.reply()? {
+            Reply::Bytes(encoded) => {
+                self.table(py, TableId::SubprocessEnv)?.get().refreshed(encoded)
+            }
+            other => Err(calls::unexpected(&other)),
+        }
     }
 
     /// A WSGI environment for the request; `None` if its URI is not below `mod_python.wsgi.base_uri`.

@@ -69,6 +69,17 @@ impl MpTable {
         Ok(())
     }
 
+    /// Replaces the contents of a request's table by what httpd says they are now.
+    pub(crate) fn refreshed(&self, encoded: &[u8]) -> PyResult<()> {
+        self.load(encoded)?;
+        if let Some(live) = &self.live {
+            let mut state = live.core.state();
+            state.stale_tables &= !1_u16.checked_shl(live.id as u32).unwrap_or(0);
+            lock(&self.inner).version = Some(state.version);
+        }
+        Ok(())
+    }
+
     /// Removes the pairs whose value is empty (`PythonOption key ""`).
     pub(crate) fn drop_empty(&self) {
         let mut inner = lock(&self.inner);
