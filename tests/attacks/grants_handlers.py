@@ -183,7 +183,7 @@ def try_hang(req):
     import time
     req.log_error(f"hanging {_arg(req, 'value')}")
     while not os.path.exists(os.path.join(_arg(req, "root"), "release")):
-        time.sleep(0.02)
+        time.sleep(float(_arg(req, "pause") or 0.02))
     return "released"
 
 

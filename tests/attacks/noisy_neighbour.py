@@ -9,6 +9,7 @@ says so.
 """
 
 import argparse
+import multiprocessing
 import os
 import sys
 import tempfile
@@ -34,40 +35,50 @@ MaxSpareThreads 75
 
 
 class Noise:
-    """Clients of a tenant that hangs: who is refused comes back at once, as its `Retry-After` says."""
+    """Clients of a tenant that hangs, in a process of their own: who is refused comes back as `Retry-After` says."""
 
     def __init__(self, site, host, clients):
-        self.site, self.host = site, host
-        self.stop = threading.Event()
-        self.refused = 0
-        self.threads = [threading.Thread(target=self.run, daemon=True) for _ in range(clients)]
-        for thread in self.threads:
+        self.root = site.roots[host]
+        self.port, self.host = site.server.port, host
+        self.stopped = multiprocessing.Event()
+        self.count = multiprocessing.Value("l", 0)
+        self.process = multiprocessing.Process(target=self.run_all, args=(clients,), daemon=True)
+        self.process.start()
+
+    @property
+    def refused(self):
+        """How many requests got 503."""
+        return self.count.value
+
+    def run_all(self, clients):
+        """The process."""
+        threads = [threading.Thread(target=self.run, daemon=True) for _ in range(clients)]
+        for thread in threads:
             thread.start()
+        self.stopped.wait()
+        for thread in threads:
+            thread.join(60)
 
     def run(self):
         """One client."""
-        target = f"/page?do=hang&root={self.site.roots[self.host]}&value=noise"
-        while not self.stop.is_set():
+        target = f"/page?do=hang&root={self.root}&value=noise&pause=1"
+        while not self.stopped.is_set():
             try:
-                with Connection(self.site.server.port, timeout=600) as connection:
+                with Connection(self.port, timeout=600) as connection:
                     answer = connection.request("GET", target, [("Connection", "close")], host=self.host)
                 if answer.status == 503:
-                    self.refused += 1
-                    self.stop.wait(int(answer.header("Retry-After")))
+                    with self.count.get_lock():
+                        self.count.value += 1
+                    time.sleep(int(answer.header("Retry-After")))
             except (Truncated, OSError):
-                self.stop.wait(1)
-
-    def hanging(self):
-        """How many handlers hang."""
-        return hung(self.site)
+                time.sleep(1)
 
     def end(self):
         """Lets all go."""
-        self.stop.set()
-        (self.site.roots[self.host] / "release").touch()
-        for thread in self.threads:
-            thread.join(60)
-        (self.site.roots[self.host] / "release").unlink()
+        self.stopped.set()
+        (self.root / "release").touch()
+        self.process.join(120)
+        (self.root / "release").unlink()
 
 
 def hung(site):
@@ -119,10 +130,10 @@ def main():
                 alone += measure(site, arguments.requests)
                 before, limit = hung(site), time.monotonic() + 60
                 noise = Noise(site, noisy, arguments.clients)
-                while not (noise.hanging() > before and (noise.refused or arguments.unprotected)) and time.monotonic() < limit:
+                while not (hung(site) > before and (noise.refused or arguments.unprotected)) and time.monotonic() < limit:
                     time.sleep(0.1)
                 time.sleep(1)
-                hang = noise.hanging()
+                hang = hung(site)
                 try:
                     beside += measure(site, arguments.requests, timeout=20 if arguments.unprotected else 600)
                 except TimeoutError:
