@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`tree`] | one request tree: its numbered requests, its running conversations, the workers that hold its objects |
 //! | [`exchange`] | one lane during one conversation: enter, serve until `Leave` |
+//! | [`level`] | what one `Enter` is about |
 //! | [`calls`] | what a worker may ask while it is served |
 //! | [`body`] | bodies: output that the worker writes, input that it reads, files |
 //! | [`connections`] | connection handlers |
@@ -23,6 +24,7 @@ pub(crate) mod calls;
 pub(crate) mod connections;
 pub(crate) mod exchange;
 pub(crate) mod filters;
+pub(crate) mod level;
 pub(crate) mod phases;
 pub(crate) mod promise;
 pub(crate) mod providers;
