@@ -145,6 +145,8 @@ def test_tenants_come_and_go_without_a_restart(make_server, user):
     server = make_server(extra_modules=("authn_core", "authz_user"))
     tenants = site(server)
     server.allow("VIV0044", "VIV0048", "VIV0030", "VIV0051")
+    # Each child asks about a tenant that there was not by itself, every two seconds.
+    server.add("StartServers 1\nServerLimit 1\nThreadsPerChild 25\nThreadLimit 25\nMaxRequestWorkers 25")
     server.start()
 
     def declare(text):

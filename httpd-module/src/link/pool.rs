@@ -21,6 +21,9 @@ const QUEUE_LIMIT: Duration = Duration::from_secs(60);
 /// A lane that waits for longer than this rings for itself, whatever goes on.
 const TURN_LIMIT: Duration = Duration::from_millis(20);
 
+/// A tenant that there was not may have been declared meanwhile: the supervisor is asked again after this long.
+const ASK_AGAIN_MS: u32 = 2000;
+
 /// Why a lane's thread should not wait any longer.
 #[derive(Debug, Clone)]
 pub(crate) enum Trouble {
@@ -238,7 +241,8 @@ impl Pool {
         match &state.down {
             Some((reason, until)) if !self.any_alive() => {
                 let left = until.saturating_duration_since(Instant::now());
-                if left.is_zero() {
+                // A refused one has been given up: nobody will ever look at its lanes.
+                if left.is_zero() && !state.refused {
                     return Ok(());
                 }
                 Err(NoPool { reason: reason.clone(), retry_after: left.as_secs() as u32 + 1 })
@@ -289,7 +293,7 @@ impl Pool {
     /// The supervisor knows no such tenant.
     pub(super) fn refuse(&self, reason: String, retry_ms: u32) {
         lock(&self.state).refused = true;
-        self.down(reason, retry_ms);
+        self.down(reason, retry_ms.min(ASK_AGAIN_MS));
     }
 
     /// Why the pool can never be used, and when another may be tried.

@@ -114,12 +114,17 @@ fn place(root: &OwnedFd, path: &Path, is_dir: bool) -> Result<OwnedFd, Failed> {
     for (i, name) in parts.iter().enumerate() {
         let next = match openat(&at, name, PATH, Mode::empty()) {
             Err(Errno::NOENT) => {
-                if i + 1 == last && !is_dir {
+                let made = if i + 1 == last && !is_dir {
                     let flags = OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-                    openat(&at, name, flags | OFlags::WRONLY, Mode::from_raw_mode(0o644))
-                        .map_err(at_path(path))?;
+                    openat(&at, name, flags | OFlags::WRONLY, Mode::from_raw_mode(0o644)).map(drop)
                 } else {
-                    mkdirat(&at, name, Mode::from_raw_mode(0o755)).map_err(at_path(path))?;
+                    mkdirat(&at, name, Mode::from_raw_mode(0o755))
+                };
+                // The workers of a tenant share its `/tmp`: another one that starts now may have made it.
+                if let Err(e) = made
+                    && e != Errno::EXIST
+                {
+                    return Err(at_path(path)(e));
                 }
                 openat(&at, name, PATH, Mode::empty())
             }
