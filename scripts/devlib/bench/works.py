@@ -85,7 +85,7 @@ PAGE = b"x" * {LARGE_BYTES}
 PIECE = b"x" * 65536
 
 def application(environ, start_response):
-    name = environ["PATH_INFO"].rsplit("/", 1)[-1]
+    name = (environ["SCRIPT_NAME"] + environ["PATH_INFO"]).rsplit("/", 1)[-1]
     kind, more = "text/plain", []
     if name in ("hello", "wsgi"):
         body = [b"Hello, world!\\n"]
