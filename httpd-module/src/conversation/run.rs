@@ -5,8 +5,8 @@ use std::rc::Rc;
 use vivarium_protocol::codes;
 use vivarium_protocol::control::PoolKey;
 use vivarium_protocol::message::{
-    ENTER_CONFINED, ENTER_CONNECTION, ENTER_DEBUG, ENTER_LAST, ENTER_SYNC_WRITES, FilterRef,
-    HandlerRef, Leave, Phase, write_enter_head,
+    ENTER_CGI_VARS, ENTER_CONFINED, ENTER_CONNECTION, ENTER_DEBUG, ENTER_LAST, ENTER_SYNC_WRITES,
+    FilterRef, HandlerRef, Leave, Phase, write_enter_head,
 };
 use vivarium_protocol::policy::is_default;
 use vivarium_protocol::wire::Writer;
@@ -14,6 +14,7 @@ use vivarium_protocol::wire::Writer;
 use super::exchange::{Conversation, Level};
 use super::tree::Tree;
 use super::{Fault, snapshot};
+use crate::apache::ops;
 use crate::apache::request::Request;
 use crate::config::dir::{DirConf, Handler};
 use crate::grants::view::View;
@@ -25,6 +26,8 @@ use crate::tenants::{self, Tenant};
 const MAIN_INTERPRETER: &str = "main_interpreter";
 /// How often a request that nobody has taken may be offered to another pool.
 const ATTEMPTS: u32 = 4;
+/// The handler that asks for the CGI variables first of all: it gets them unasked.
+const WSGI_HANDLER: &[u8] = b"mod_python.wsgi";
 
 /// What is to be run.
 pub(crate) struct What<'a> {
@@ -192,6 +195,12 @@ pub(crate) fn encode(
     }
     if last {
         flags |= ENTER_LAST;
+    }
+    if what.phase == Phase::Content
+        && let [HandlerRef { name: WSGI_HANDLER, .. }] = what.handlers
+    {
+        ops::add_cgi_vars(r);
+        flags |= ENTER_CGI_VARS;
     }
     let mut w = Writer::new(payload);
     write_enter_head(

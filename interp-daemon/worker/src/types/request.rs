@@ -318,6 +318,9 @@ impl MpRequest {
 
     /// Puts the CGI variables into `subprocess_env`.
     fn add_cgi_vars(&self, py: Python<'_>) -> PyResult<()> {
+        if self.core.take_cgi_vars() {
+            return Ok(());
+        }
         // Nothing else of the request changes, and httpd answers with the variables.
         let answer = calls::ask(py, &self.core, &Call::AddCgiVars)?;
         match answer.reply()? {
