@@ -8,8 +8,8 @@ use pyo3::prelude::*;
 use pyo3::types::PyList;
 use vivarium_protocol::frame::{Header, NO_RID};
 use vivarium_protocol::message::{
-    ENTER_CGI_VARS, ENTER_CONFINED, ENTER_DEBUG, ENTER_LAST, ENTER_MORE, ENTER_SYNC_WRITES, Enter, Leave, LogScope,
-    Phase,
+    ENTER_CGI_VARS, ENTER_CONFINED, ENTER_DEBUG, ENTER_LAST, ENTER_MORE, ENTER_SYNC_WRITES, Enter,
+    Leave, LogScope, Phase,
 };
 
 use super::buffers::Buffer;
