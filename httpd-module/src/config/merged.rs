@@ -3,7 +3,7 @@
 //!
 //! Only sections that live as long as the child are kept; what an `.htaccess` file says lives as long as its request.
 
-use std::cell::RefCell;
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -13,6 +13,9 @@ use super::dir::DirConf;
 /// The most merges that a child keeps: a configuration has a few for each section.
 const MOST: usize = 16 << 10;
 
+/// How many merges a thread finds without asking for the table of all.
+const PLACES: usize = 64;
+
 /// Outer and inner section, by their addresses: kept sections never move and never go.
 type Merges = HashMap<(usize, usize), &'static DirConf>;
 
@@ -20,9 +23,19 @@ type Merges = HashMap<(usize, usize), &'static DirConf>;
 static SERVING: AtomicBool = AtomicBool::new(false);
 static ALL: Mutex<Option<Merges>> = Mutex::new(None);
 
+/// A merge that a thread has met.
+type Met = Option<((usize, usize), &'static DirConf)>;
+
 thread_local! {
-    /// What this thread has met of [`ALL`].
-    static MET: RefCell<Merges> = RefCell::default();
+    /// What this thread has met of [`ALL`], each in the place of its key: two that share one push each other out.
+    static MET: [Cell<Met>; PLACES] = const { [const { Cell::new(None) }; PLACES] };
+}
+
+/// Where a merge is looked for first.
+fn place(key: (usize, usize)) -> usize {
+    /// 2^64 divided by the golden ratio: spreads addresses, which differ in their middle bits, over the upper ones.
+    const SPREAD: usize = 0x9e37_79b9_7f4a_7c15;
+    (key.0.rotate_left(17) ^ key.1).wrapping_mul(SPREAD) >> (usize::BITS - PLACES.ilog2())
 }
 
 /// This process serves requests from here on.
@@ -41,7 +54,10 @@ pub(crate) fn merge(outer: &DirConf, inner: &DirConf) -> Option<&'static DirConf
         return None;
     }
     let key = (core::ptr::from_ref(outer).addr(), core::ptr::from_ref(inner).addr());
-    if let Some(known) = MET.with_borrow(|met| met.get(&key).copied()) {
+    let met = MET.with(|met| met[place(key)].get());
+    if let Some((of, known)) = met
+        && of == key
+    {
         return Some(known);
     }
     let mut all = ALL.lock().unwrap_or_else(PoisonError::into_inner);
@@ -55,6 +71,6 @@ pub(crate) fn merge(outer: &DirConf, inner: &DirConf) -> Option<&'static DirConf
             kept
         }
     };
-    MET.with_borrow_mut(|met| met.insert(key, known));
+    MET.with(|met| met[place(key)].set(Some((key, known))));
     Some(known)
 }

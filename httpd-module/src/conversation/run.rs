@@ -1,5 +1,6 @@
 //! Running one phase: in which pool, in which conversation.
 
+use std::cell::Cell;
 use std::rc::Rc;
 
 use vivarium_protocol::codes;
@@ -28,6 +29,34 @@ const MAIN_INTERPRETER: &str = "main_interpreter";
 const ATTEMPTS: u32 = 4;
 /// The handler that asks for the CGI variables first of all: it gets them unasked.
 const WSGI_HANDLER: &[u8] = b"mod_python.wsgi";
+
+thread_local! {
+    /// Room for an `Enter`, used again: an allocation of that size makes the C library tidy up its heap.
+    static ROOM: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
+/// Rooms that have grown larger are not kept.
+const MOST_ROOM: usize = 64 << 10;
+
+/// Room for an `Enter`.
+struct Room(Vec<u8>);
+
+impl Room {
+    fn take() -> Self {
+        let mut room = ROOM.take();
+        room.clear();
+        room.reserve(2048);
+        Self(room)
+    }
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        if self.0.capacity() <= MOST_ROOM {
+            // At a thread's end there may be nowhere to keep it.
+            let _ = ROOM.try_with(|place| place.set(std::mem::take(&mut self.0)));
+        }
+    }
+}
 
 /// What is to be run.
 pub(crate) struct What<'a> {
@@ -78,9 +107,10 @@ pub(crate) fn run(
     let Some(conversation) = tree.running(&key) else {
         return on_own_lane(r, &key, tree, level, what);
     };
-    let mut payload = Vec::with_capacity(1536);
-    encode(&mut payload, r, tree, what, (false, false), conversation.pool().tenant());
-    conversation.enter(tree, level, &payload)
+    let mut room = Room::take();
+    let payload = &mut room.0;
+    encode(payload, r, tree, what, (false, false), conversation.pool().tenant());
+    conversation.enter(tree, level, payload)
 }
 
 fn on_own_lane(
@@ -93,7 +123,8 @@ fn on_own_lane(
     let mut attempt = 1;
     let place =
         if tree.runs_tenant(&key.tenant) { Place::within() } else { bulkhead::enter_for(key)? };
-    let mut payload = Vec::with_capacity(1536);
+    let mut room = Room::take();
+    let payload = &mut room.0;
     loop {
         let (pool, to) = match tree.home(key) {
             Some((pool, owner)) => {
@@ -107,10 +138,10 @@ fn on_own_lane(
         payload.clear();
         let alone = to.is_none();
         let last = alone && is_last(r, what.phase);
-        encode(&mut payload, r, tree, what, (alone, last), pool.tenant());
+        encode(payload, r, tree, what, (alone, last), pool.tenant());
         let conversation = Conversation::begin_waiting(pool, to, place.since)?;
         tree.begin(&conversation);
-        let done = conversation.enter(tree, level, &payload);
+        let done = conversation.enter(tree, level, payload);
         tree.end(&conversation);
         match done {
             // Not taken by anybody: nothing is lost by asking the pool that has come in its place.
