@@ -120,7 +120,7 @@ impl Snap {
         for (place, row) in index.fields.iter_mut().zip(FIELDS) {
             if !matches!(row.when, When::Asked) {
                 *place = r.position() as u32;
-                Value::read(&mut r)?;
+                Value::skip(&mut r)?;
             }
         }
         for place in &mut index.tables {
