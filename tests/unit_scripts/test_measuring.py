@@ -51,6 +51,8 @@ def test_every_part_of_the_file_is_compared():
 TRACE = """\
 10 100.000000 read(10, ""..., 8000) = 35
 11 100.000100 futex(0x7f49, FUTEX_WAIT, 1, NULL <unfinished ...>
+12 100.000150 futex(0x7f49, FUTEX_WAIT_BITSET_PRIVATE|FUTEX_CLOCK_REALTIME, 0, NULL, FUTEX_BITSET_MATCH_ANY) = 0
+12 100.000160 futex(0x7f492c370040, FUTEX_WAKE_BITSET, 1, 0x80000000) = 1
 10 100.000200 writev(10, [...], 4) = 145
 11 100.000300 <... futex resumed>) = 0
 10 100.000400 +++ exited with 0 +++
@@ -65,7 +67,7 @@ def test_system_calls_are_counted_once_in_their_batch(tmp_path):
     path.write_text(TRACE)
     first, second = hello.Traced(1, path).calls([(99.0, 101.0), (199.0, 201.0)])
     one = 1 / hello.BATCH
-    assert first == {"read": one, "futex": one, "writev": one}
+    assert first == {"read": one, "wait": one, "writev": one, "futex, private": one, "wake": one}
     assert second == {"read": one}
 
 

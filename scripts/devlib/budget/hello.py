@@ -47,9 +47,10 @@ def handler(req):
 """
 ANSWER = b"Hello, world!\n"
 
-#: How often these happen depends on when threads run, not on what we do.
-SCHEDULING = ("sched_yield",)
-CALL = re.compile(r"^(\d+) +(\d+\.\d+) ([a-z0-9_]+)\(")
+#: How often these happen depends on when threads run, not on what we do: polling, and the futex calls inside a process,
+#: which are those of httpd's queue of connections and of the interpreter's lock.
+SCHEDULING = ("sched_yield", "futex, private")
+CALL = re.compile(r"^(\d+) +(\d+\.\d+) ([a-z0-9_]+)\((?:0x[0-9a-f]+, FUTEX_(\w+))?")
 
 
 def whole(answer):
@@ -175,8 +176,17 @@ class Traced:
                 moment = float(call.group(2))
                 for (began, ended), counts in zip(batches, found):
                     if began <= moment <= ended:
-                        counts[call.group(3)] += 1 / BATCH
+                        counts[named(call.group(3), call.group(4))] += 1 / BATCH
         return found
+
+
+def named(call, futex):
+    """A system call's name in the budget: futex calls between processes, which are ours, are waits and wakes."""
+    if call != "futex" or not futex:
+        return call
+    if "_PRIVATE" in futex:
+        return "futex, private"
+    return "wake" if futex.startswith("WAKE") else "wait"
 
 
 def calls(client, pids, folder):
