@@ -21,7 +21,7 @@ from pathlib import Path
 from . import measure
 from .areas import area
 from .contenders import MAKERS, wait_until_right
-from .works import WORKS, check
+from .works import WORKS
 
 FREQUENCY = 4000
 SECONDS = 3
@@ -168,18 +168,17 @@ def areas_table(found):
     return table("µs of CPU time a request", rows, list(found))
 
 
-def where(names=WHO, connections=CONNECTIONS, work="hello", keep=None):
+def where(names=WHO, connections=CONNECTIONS, name="hello", keep=None):
     """Measures all; returns the text for the page."""
     if not shutil.which("perf"):
         raise SystemExit("bench: --where needs perf: apt-get install linux-perf")
-    work, calls, areas = WORKS[work], {}, {}
-    for name in names:
-        contender = MAKERS[name]()
+    work, calls, areas = WORKS[name], {}, {}
+    for who in names:
+        contender = MAKERS[who]()
         try:
             contender.start()
-            wait_until_right(contender, [work])
+            wait_until_right(contender, {name: work})
             url = contender.url(work) + work.target
-            check(contender.url(work), work)
             run(load(url, 64))
             for number in connections:
                 column = f"{contender.name}, {number}"
