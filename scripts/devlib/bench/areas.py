@@ -46,14 +46,14 @@ RULES = tuple(
         ("httpd", "module: choosing handlers, hooks", r"phases::|hooks::|apache::edge", "vivarium"),
         ("httpd", "Python inside httpd", r"", r"libpython|mod_python|python3"),
         ("httpd", "mod_bench_c", r"", r"mod_bench_c"),
-        ("httpd", "httpd: logging", r"log_transaction|ap_run_log|logio|config_log|ap_log_", ""),
-        ("httpd", "httpd: reading and parsing the request", r"ap_read_request|ap_rgetline|ap_get_mime|read_request_line|"
+        ("httpd", "core: logging", r"log_transaction|ap_run_log|logio|config_log|ap_log_", ""),
+        ("httpd", "core: reading and parsing the request", r"ap_read_request|ap_rgetline|ap_get_mime|read_request_line|"
          r"ap_parse_uri|ap_core_input_filter|ap_http_header_filter_in|check_header", ""),
-        ("httpd", "httpd: location, directory, type, access", r"_walk$|ap_process_request_internal|ap_run_(translate|map_to|"
+        ("httpd", "core: location, directory, type, access", r"_walk$|ap_process_request_internal|ap_run_(translate|map_to|"
          r"access|type|fixups|header_parser|post_read|create_request|pre_translate)", ""),
-        ("httpd", "httpd: output filters, headers, date", r"ap_http_header_filter|ap_content_length_filter|ap_core_output_filter|"
+        ("httpd", "core: output filters, headers, date", r"ap_http_header_filter|ap_content_length_filter|ap_core_output_filter|"
          r"ap_pass_brigade|ap_finalize|http_outerror|ap_basic_http_header|old_write|ap_http_chunk|apr_brigade|byterange", ""),
-        ("httpd", "httpd: request pool, end of a request", r"apr_pool_(destroy|clear|create)|ap_process_request_after|"
+        ("httpd", "core: request pool, end of a request", r"apr_pool_(destroy|clear|create)|ap_process_request_after|"
          r"process_async_request|eor_bucket|check_pipeline", ""),
         ("httpd", "event MPM: epoll, queue, idle threads", r"", r"mod_mpm_event"),
         ("httpd", "event MPM: epoll, queue, idle threads", r"ap_queue|apr_pollset|ap_push_pool|ap_mpm|listener", ""),
