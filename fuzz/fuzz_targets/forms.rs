@@ -11,19 +11,19 @@ use pyo3::types::{PyBytes, PyList};
 mod ffi;
 #[path = "../../interp-daemon/worker/src/forms/multipart.rs"]
 mod multipart;
-#[path = "../../interp-daemon/worker/src/forms/query.rs"]
-mod query;
+#[path = "../../interp-daemon/worker/src/forms/urlencoded.rs"]
+mod urlencoded;
 
 const MAX_HEADER: usize = 256;
 
 fn check_query(bytes: &[u8]) {
     let mut size = 0;
-    for (name, value) in query::fields(bytes, true) {
+    for (name, value) in urlencoded::fields(bytes, true) {
         assert!(!name.contains(&0) && !value.contains(&0), "cut at NUL");
         size += name.len() + value.len();
     }
     assert!(size <= bytes.len(), "decoding never makes anything longer");
-    assert!(query::fields(bytes, false).count() <= query::fields(bytes, true).count());
+    assert!(urlencoded::fields(bytes, false).count() <= urlencoded::fields(bytes, true).count());
 }
 
 /// How many bytes of parts and of headers are in a list of events.

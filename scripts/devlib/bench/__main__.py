@@ -7,9 +7,17 @@ import tempfile
 from pathlib import Path
 
 from .. import artefacts
-from . import measure, report
-from .contenders import MAKERS, USUAL, wait_until_right
+from . import cold, measure, report, where
+from .contenders import BESIDE, MAKERS, THREADS, USUAL, wait_until_right
 from .works import WORKS, lua
+
+#: The work that is measured by itself: see cold.py.
+COLD = "cold-start"
+
+
+def numbers(text):
+    """Numbers of connections: 1,8,64."""
+    return [int(part) for part in text.split(",") if part]
 
 
 def arguments():
@@ -18,22 +26,42 @@ def arguments():
     parser.add_argument("--quick", action="store_true", help="one round of one second a cell: does it run at all?")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=int, default=2, help="for one cell of one round")
-    parser.add_argument("--works", nargs="*", default=list(WORKS), choices=WORKS, metavar="WORK",
-                        help=f"of {', '.join(WORKS)}")
-    parser.add_argument("--contenders", nargs="*", default=list(USUAL), choices=MAKERS, metavar="WHO",
-                        help=f"of {', '.join(MAKERS)}")
-    parser.add_argument("--connections", type=int, nargs="*", help="instead of each work's own")
+    parser.add_argument("--works", nargs="*", default=[*WORKS, COLD], choices=[*WORKS, COLD], metavar="WORK",
+                        help=f"of {', '.join([*WORKS, COLD])}")
+    parser.add_argument("--contenders", nargs="*", choices=MAKERS, metavar="WHO",
+                        help=f"of {', '.join(MAKERS)}; without it {', '.join(USUAL)}, and for the work cpu also "
+                             f"{', '.join(BESIDE['cpu'])}")
+    parser.add_argument("--connections", type=numbers, nargs="*", metavar="N",
+                        help="instead of each work's own: 1,8,64,256,512")
     parser.add_argument("--write", action="store_true", help="put the tables and the chart into docs/performance.md")
-    return parser.parse_args()
+    parser.add_argument("--where", action="store_true",
+                        help="instead: system calls and CPU time of a hello by area, by perf (with --connections, --contenders)")
+    args = parser.parse_args()
+    args.connections = [n for part in args.connections or () for n in part]
+    if args.quick:
+        args.rounds = args.seconds = 1
+    return args
 
 
 def all_cells(works, servers, override):
     """(work's name, connections, those that can do it)."""
     for name, work in works.items():
-        able = [s for s in servers if set(work.kinds) & set(s.kinds)]
+        able = [s for s in servers if s.does(name, work)]
         for connections in override or work.connections:
             if able:
                 yield name, connections, able
+
+
+def contenders(args):
+    """The servers to start."""
+    threads = max([THREADS, *args.connections])
+    servers = {name: MAKERS[name](threads) for name in args.contenders or USUAL}
+    for work, names in BESIDE.items():
+        if not args.contenders and work in args.works:
+            for name in names:
+                servers[name] = MAKERS[name](threads)
+                servers[name].only = (work,)
+    return list(servers.values())
 
 
 def measure_all(works, servers, args, scripts):
@@ -55,43 +83,57 @@ def measure_all(works, servers, args, scripts):
     return {n: dict(sorted(c.items(), key=lambda i: (i[0][0], order.index(i[0][1])))) for n, c in found.items()}
 
 
-def write(text, svg):
-    """Puts the results into the page."""
+def write(part, text):
+    """Puts a text into the page, between the marks of its part."""
     page = artefacts.REPO / "docs/performance.md"
-    begin, end = "<!-- bench: begin -->\n", "<!-- bench: end -->"
+    begin, end = f"<!-- {part}: begin -->\n", f"<!-- {part}: end -->"
     before, rest = page.read_text().split(begin, 1)
     page.write_text(before + begin + text + rest[rest.index(end):])
-    (page.parent / "performance.svg").write_text(svg)
 
 
-def main():
-    """Measures and prints."""
-    args = arguments()
-    if args.quick:
-        args.rounds = args.seconds = 1
-    works = {name: WORKS[name] for name in args.works}
-    if args.connections:
-        works = {n: type(w)(**{**vars(w), "connections": tuple(args.connections)}) for n, w in works.items()}
-    servers, started = [MAKERS[name]() for name in args.contenders], []
+def measured(works, args):
+    """Starts everybody and measures all works."""
+    servers, started = contenders(args), []
     try:
         with tempfile.TemporaryDirectory() as folder:
             scripts = {name: lua(Path(folder), name, work) for name, work in works.items()}
             for server in servers:
                 started.append(server)
                 server.start()
-                wait_until_right(server, works.values())
+                wait_until_right(server, works)
             # Once for nothing: every process and thread that will be needed is there.
-            for name, _, able in all_cells(works, servers, [64]):
+            for name, _, able in all_cells(works, servers, [max([64, *args.connections])]):
                 for server in able:
-                    measure.run(server, works[name], 64 if works[name].scheme != "h2" else 8, 1, scripts[name])
-            found = measure_all(works, servers, args, scripts)
+                    connections = 64 if works[name].scheme != "h2" else 8
+                    measure.run(server, works[name], max([connections, *args.connections]), 1, scripts[name])
+            return measure_all(works, servers, args, scripts)
     finally:
         for server in started:
             server.stop()
+
+
+def main():
+    """Measures and prints."""
+    args = arguments()
+    if args.where:
+        text = where.where(args.contenders or where.WHO, args.connections or where.CONNECTIONS)
+        print(text)
+        if args.write:
+            write("where", text)
+        return
+    works = {name: WORKS[name] for name in args.works if name != COLD}
+    if args.connections:
+        works = {n: type(w)(**{**vars(w), "connections": tuple(args.connections)}) for n, w in works.items()}
+    found = measured(works, args) if works else {}
     text = report.conditions(args.rounds, args.seconds) + "\n\n" + report.tables(works, found)
+    if COLD in args.works:
+        names = [name for name in args.contenders or USUAL if name != "c"]
+        text += "\n" + cold.table(cold.measure(names, args.rounds))
     print(text)
     if args.write:
-        write(text, report.chart(works, found))
+        write("bench", text)
+        if found:
+            (artefacts.REPO / "docs/performance.svg").write_text(report.chart(works, found))
 
 
 if __name__ == "__main__":

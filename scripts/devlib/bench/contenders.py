@@ -11,29 +11,50 @@ from .. import artefacts
 from ..httpd import DEBIAN_MOD_PYTHON, Httpd, free_port, poll
 from . import works
 
-#: A thread for every connection in each child: the MPM closes kept-alive connections when it runs short of threads.
+#: The least number of threads in a child. There is one for every connection in each child: the MPM closes connections
+#: that are kept alive when it runs short of threads.
 THREADS = 64
 
-HTTPD = f"""
+
+def _children(count, threads):
+    """The MPM's settings for a fixed number of children."""
+    return f"""
+StartServers {count}
+ServerLimit {count}
+ThreadLimit {threads}
+ThreadsPerChild {threads}
+MaxRequestWorkers {count * threads}
+MinSpareThreads {threads}
+MaxSpareThreads {(count + 1) * threads}
+"""
+
+
+#: What Debian's mpm_event.conf says.
+DEBIAN_EVENT = """
 StartServers 2
-ServerLimit 2
-ThreadsPerChild {THREADS}
-MaxRequestWorkers {2 * THREADS}
-MinSpareThreads {THREADS}
-MaxSpareThreads {2 * THREADS}
+MinSpareThreads 25
+MaxSpareThreads 75
+ThreadLimit 64
+ThreadsPerChild 25
+MaxRequestWorkers 150
+MaxConnectionsPerChild 0
+"""
+
+HTTPD = """
+{mpm}
 KeepAlive On
 MaxKeepAliveRequests 0
-DocumentRoot "{{folder}}"
-<Directory "{{folder}}">
+DocumentRoot "{folder}"
+<Directory "{folder}">
     Require all granted
 </Directory>
-Listen 127.0.0.1:{{tls}}
+Listen 127.0.0.1:{tls}
 Protocols h2 http/1.1
-<VirtualHost 127.0.0.1:{{tls}}>
+<VirtualHost 127.0.0.1:{tls}>
     SSLEngine on
-    SSLCertificateFile "{{folder}}/cert.pem"
-    SSLCertificateKeyFile "{{folder}}/key.pem"
-    {{tls_more}}
+    SSLCertificateFile "{folder}/cert.pem"
+    SSLCertificateKeyFile "{folder}/key.pem"
+    {tls_more}
 </VirtualHost>
 """
 
@@ -115,11 +136,18 @@ class Contender:
     httpd: Httpd
     tls: int
     behind: list = None
+    port_behind: int = 0
     process: object = None
+    #: The works that it does here; None: all that it can.
+    only: tuple = None
 
     def url(self, work):
         """Where the work is done."""
         return self.httpd.url if work.scheme == "http" else f"https://127.0.0.1:{self.tls}"
+
+    def does(self, work_name, work):
+        """Whether it takes part in a work."""
+        return bool(set(work.kinds) & set(self.kinds)) and (self.only is None or work_name in self.only)
 
     def start(self):
         """Starts everything."""
@@ -153,8 +181,7 @@ def certificate(folder):
     )
 
 
-def _make(name, kinds, module=None, extra=(), tls_more=""):
-
+def _make(name, kinds, threads, module=None, extra=(), tls_more="", mpm=None):
     httpd = Httpd("event", name="bench", loglevel="warn", extra_modules=("ssl", "socache_shmcb", "http2",
                   "authn_core", "authz_user", *extra))
     httpd.module = module(httpd) if callable(module) else module
@@ -162,14 +189,14 @@ def _make(name, kinds, module=None, extra=(), tls_more=""):
     folder.mkdir()
     works.write_files(folder)
     certificate(folder)
-    httpd.add(HTTPD.format(folder=folder, tls=tls, tls_more=tls_more))
+    httpd.add(HTTPD.format(folder=folder, tls=tls, tls_more=tls_more, mpm=mpm or _children(2, threads)))
     return Contender(name, kinds, httpd, tls), folder
 
 
 def _vivarium(processes):
-    def make():
+    def make(threads=THREADS):
         made, folder = _make(
-            f"vivarium, {processes} worker{'s' * (processes > 1)}", ("handlers", "wsgi handler"),
+            f"vivarium, {processes} worker{'s' * (processes > 1)}", ("handlers", "wsgi handler"), threads,
             module=lambda httpd: artefacts.module(stage=httpd.prefix / "build"),
         )
         conf = made.httpd.prefix / "vivariumd.toml"
@@ -180,15 +207,17 @@ def _vivarium(processes):
     return make
 
 
-def _mod_python():
-    made, folder = _make("mod_python", ("handlers",), module=DEBIAN_MOD_PYTHON)
-    made.httpd.add(HANDLERS.format(folder=folder))
-    return made
+def _mod_python(name, children=2, mpm=None):
+    def make(threads=THREADS):
+        made, folder = _make(name, ("handlers",), threads, module=DEBIAN_MOD_PYTHON, mpm=mpm or _children(children, threads))
+        made.httpd.add(HANDLERS.format(folder=folder))
+        return made
+    return make
 
 
 def _mod_wsgi(name, module, daemon=None):
-    def make():
-        made, folder = _make(name, ("wsgi",))
+    def make(threads=THREADS):
+        made, folder = _make(name, ("wsgi",), threads)
         made.httpd.add(f"LoadModule wsgi_module {module()}" + MOD_WSGI.format(folder=folder))
         if daemon:
             made.httpd.add(MOD_WSGI_DAEMON.format(folder=folder, processes=daemon[0], threads=daemon[1]))
@@ -212,10 +241,9 @@ def _pypi_mod_wsgi():
 
 
 def _behind(name, scheme, extra, command):
-    def make():
-
-        made, folder = _make(name, ("wsgi",), extra=("proxy", extra))
-        port = free_port()
+    def make(threads=THREADS):
+        made, folder = _make(name, ("wsgi",), threads, extra=("proxy", extra))
+        port = made.port_behind = free_port()
         made.httpd.add(PROXY.format(scheme=scheme, port=port))
         made.behind = [part.format(port=port, folder=folder) for part in command]
         if not shutil.which(made.behind[0]):
@@ -224,8 +252,8 @@ def _behind(name, scheme, extra, command):
     return make
 
 
-def _c_module():
-    made, folder = _make("a module in C", ("c",))
+def _c_module(threads=THREADS):
+    made, folder = _make("a module in C", ("c",), threads)
     source = folder / "mod_bench_c.c"
     source.write_text(works.C_MODULE)
     subprocess.run(["apxs", "-c", str(source)], check=True, capture_output=True, cwd=folder)
@@ -240,7 +268,9 @@ MAKERS = {
     "vivarium": _vivarium(2),
     "vivarium-1": _vivarium(1),
     "vivarium-4": _vivarium(4),
-    "mod_python": _mod_python,
+    "mod_python": _mod_python("mod_python"),
+    "mod_python-1": _mod_python("mod_python, 1 child", children=1),
+    "mod_python-debian": _mod_python("mod_python, Debian's event MPM", mpm=DEBIAN_EVENT),
     "mod_wsgi-daemon": _mod_wsgi(REFERENCE, _debian_mod_wsgi, (1, 15)),
     "mod_wsgi-embedded": _mod_wsgi("mod_wsgi embedded", _debian_mod_wsgi),
     "mod_wsgi6-daemon": _mod_wsgi("mod_wsgi of PyPI, daemon 1x15", _pypi_mod_wsgi, (1, 15)),
@@ -256,9 +286,12 @@ MAKERS = {
 #: What a run without options measures.
 USUAL = ("vivarium", "mod_python", "mod_wsgi-daemon", "mod_wsgi-embedded", "uwsgi", "gunicorn", "c")
 
+#: Who takes part in one work beside them, if nobody in particular was asked for.
+BESIDE = {"cpu": ("vivarium-1", "vivarium-4", "mod_python-1", "mod_python-debian")}
+
 
 def wait_until_right(contender, chosen):
-    """Waits until the program behind is there, then checks every answer."""
+    """Waits until the program behind is there, then checks every answer. `chosen` is {name: work}."""
     def there():
         return subprocess.run(
             ["curl", "-sk", "-o", "/dev/null", "-w", "%{http_code}", contender.httpd.url + "/hello"],
@@ -267,8 +300,6 @@ def wait_until_right(contender, chosen):
 
     if contender.behind:
         poll(there, 60, f"{contender.name} to answer")
-    for work in chosen:
-        if set(work.kinds) & set(contender.kinds):
+    for name, work in chosen.items():
+        if contender.does(name, work):
             works.check(contender.url(work), work)
-
-
