@@ -202,7 +202,19 @@ pub enum Value<'a> {
 const MAX_ITEMS: u32 = 1024;
 
 impl<'a> Value<'a> {
+    /// Writes a value that is not needed any more. Nearly all have nothing to be dropped, which is known here.
+    #[inline]
+    pub fn write_once(self, w: &mut Writer<'_>) {
+        match self {
+            Self::None => Self::None.write(w),
+            Self::Str(s) => Self::Str(s).write(w),
+            Self::Int(n) => Self::Int(n).write(w),
+            tuple @ Self::Tuple(_) => tuple.write(w),
+        }
+    }
+
     /// Appends the value.
+    #[inline]
     pub fn write(&self, w: &mut Writer<'_>) {
         match self {
             Self::None => w.u8(0),

@@ -335,7 +335,7 @@ pub fn write_snapshot_head(
 /// Writes the field values of a snapshot.
 pub fn write_snapshot_fields<'v>(w: &mut Writer<'_>, mut value: impl FnMut(Field) -> Value<'v>) {
     for row in FIELDS.iter().filter(|row| row.when != When::Asked) {
-        value(row.field).write(w);
+        value(row.field).write_once(w);
     }
 }
 
