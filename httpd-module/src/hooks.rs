@@ -162,6 +162,7 @@ unsafe extern "C" fn child_init(p: *mut sys::apr_pool_t, _s: *mut sys::server_re
         if let Some(pool) = unsafe { Pool::from_raw(p) } {
             pool.before_destroy(child_end);
         }
+        crate::config::merged::begin_serving();
         daemon::child_init();
         crate::apache::ssi::register();
         MAX_THREADS.store(mpm_number(sys::AP_MPMQ_MAX_THREADS), Ordering::Relaxed);

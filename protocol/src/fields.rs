@@ -206,14 +206,8 @@ impl<'a> Value<'a> {
     pub fn write(&self, w: &mut Writer<'_>) {
         match self {
             Self::None => w.u8(0),
-            Self::Str(s) => {
-                w.u8(1);
-                w.bytes(s);
-            }
-            Self::Int(n) => {
-                w.u8(2);
-                w.i64(*n);
-            }
+            Self::Str(s) => w.tagged_bytes(1, s),
+            Self::Int(n) => w.tagged_i64(2, *n),
             Self::Tuple(items) => {
                 w.u8(3);
                 let at = w.len();
@@ -239,6 +233,29 @@ impl<'a> Value<'a> {
     /// [`WireError`].
     pub fn read(r: &mut Reader<'a>) -> Result<Self, WireError> {
         Self::read_at(r, true)
+    }
+
+    /// Walks over a value as [`Value::read`] would read it, with the same checks.
+    ///
+    /// # Errors
+    /// As [`Value::read`].
+    #[inline]
+    pub fn skip(r: &mut Reader<'a>) -> Result<(), WireError> {
+        let before = *r;
+        match r.u8("value")? {
+            0 => {}
+            1 => {
+                r.bytes("text value")?;
+            }
+            2 => {
+                r.i64("number value")?;
+            }
+            _ => {
+                *r = before;
+                Self::read(r)?;
+            }
+        }
+        Ok(())
     }
 
     fn read_at(r: &mut Reader<'a>, outer: bool) -> Result<Self, WireError> {

@@ -138,6 +138,8 @@ pub const ENTER_MORE: u8 = 16;
 /// `Enter`: the tenant is confined: what is assigned to guarded fields and tables ([`crate::policy::is_guarded`],
 /// [`crate::policy::is_guarded_table`]) is sent at once and followed by a question, whose answer says whether it was refused.
 pub const ENTER_CONFINED: u8 = 32;
+/// `Enter`: the CGI variables are in the snapshot's `subprocess_env` already, as [`Call::AddCgiVars`] would put them there.
+pub const ENTER_CGI_VARS: u8 = 64;
 
 /// The filter that an `Enter` of a filter phase runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

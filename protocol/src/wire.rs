@@ -28,22 +28,27 @@ impl<'v> Writer<'v> {
         Self { out }
     }
     /// One byte.
+    #[inline]
     pub fn u8(&mut self, v: u8) {
         self.out.push(v);
     }
     /// Two bytes.
+    #[inline]
     pub fn u16(&mut self, v: u16) {
         self.out.extend_from_slice(&v.to_le_bytes());
     }
     /// Four bytes.
+    #[inline]
     pub fn u32(&mut self, v: u32) {
         self.out.extend_from_slice(&v.to_le_bytes());
     }
     /// Eight bytes.
+    #[inline]
     pub fn u64(&mut self, v: u64) {
         self.out.extend_from_slice(&v.to_le_bytes());
     }
     /// Eight bytes, two's complement.
+    #[inline]
     pub fn i64(&mut self, v: i64) {
         self.out.extend_from_slice(&v.to_le_bytes());
     }
@@ -52,12 +57,32 @@ impl<'v> Writer<'v> {
         self.out.extend_from_slice(&v.to_bits().to_le_bytes());
     }
     /// A length (four bytes) and the bytes. Longer than 4 GiB cannot be said and is cut; no caller comes near.
+    #[inline]
     pub fn bytes(&mut self, v: &[u8]) {
         let len = v.len().min(NONE as usize - 1);
+        self.out.reserve(4 + len);
         self.u32(len as u32);
         self.out.extend_from_slice(&v[..len]);
     }
+    /// A byte, then as [`Writer::bytes`]; in one go.
+    #[inline]
+    pub fn tagged_bytes(&mut self, tag: u8, v: &[u8]) {
+        let len = v.len().min(NONE as usize - 1);
+        let mut head = [tag; 5];
+        head[1..].copy_from_slice(&(len as u32).to_le_bytes());
+        self.out.reserve(head.len() + len);
+        self.out.extend_from_slice(&head);
+        self.out.extend_from_slice(&v[..len]);
+    }
+    /// A byte, then as [`Writer::i64`]; in one go.
+    #[inline]
+    pub fn tagged_i64(&mut self, tag: u8, v: i64) {
+        let mut all = [tag; 9];
+        all[1..].copy_from_slice(&v.to_le_bytes());
+        self.out.extend_from_slice(&all);
+    }
     /// [`Writer::bytes`], or a mark for "none".
+    #[inline]
     pub fn opt_bytes(&mut self, v: Option<&[u8]>) {
         match v {
             Some(v) => self.bytes(v),
@@ -111,6 +136,7 @@ impl<'a> Reader<'a> {
     pub fn remaining(&self) -> usize {
         self.bytes.len() - self.at
     }
+    #[inline]
     fn take(&mut self, len: usize, what: &'static str) -> Result<&'a [u8], WireError> {
         let error = WireError { at: self.at, what };
         let end = self.at.checked_add(len).ok_or(error)?;
@@ -118,27 +144,33 @@ impl<'a> Reader<'a> {
         self.at = end;
         Ok(part)
     }
+    #[inline]
     fn array<const N: usize>(&mut self, what: &'static str) -> Result<[u8; N], WireError> {
         let at = self.at;
         self.take(N, what)?.try_into().map_err(|_| WireError { at, what })
     }
     /// One byte.
+    #[inline]
     pub fn u8(&mut self, what: &'static str) -> Result<u8, WireError> {
         Ok(self.array::<1>(what)?[0])
     }
     /// Two bytes.
+    #[inline]
     pub fn u16(&mut self, what: &'static str) -> Result<u16, WireError> {
         Ok(u16::from_le_bytes(self.array(what)?))
     }
     /// Four bytes.
+    #[inline]
     pub fn u32(&mut self, what: &'static str) -> Result<u32, WireError> {
         Ok(u32::from_le_bytes(self.array(what)?))
     }
     /// Eight bytes.
+    #[inline]
     pub fn u64(&mut self, what: &'static str) -> Result<u64, WireError> {
         Ok(u64::from_le_bytes(self.array(what)?))
     }
     /// Eight bytes, two's complement.
+    #[inline]
     pub fn i64(&mut self, what: &'static str) -> Result<i64, WireError> {
         Ok(i64::from_le_bytes(self.array(what)?))
     }
@@ -147,11 +179,13 @@ impl<'a> Reader<'a> {
         Ok(f64::from_bits(self.u64(what)?))
     }
     /// A length-prefixed byte string.
+    #[inline]
     pub fn bytes(&mut self, what: &'static str) -> Result<&'a [u8], WireError> {
         let at = self.at;
         self.opt_bytes(what)?.ok_or(WireError { at, what })
     }
     /// A length-prefixed byte string, or none.
+    #[inline]
     pub fn opt_bytes(&mut self, what: &'static str) -> Result<Option<&'a [u8]>, WireError> {
         let len = self.u32(what)?;
         if len == NONE { Ok(None) } else { self.take(len as usize, what).map(Some) }

@@ -148,8 +148,11 @@ proptest! {
         let mut r = Reader::new(&bytes);
         prop_assert_eq!(Value::read(&mut r), Ok(value));
         prop_assert!(r.finish().is_ok());
-        for cut in 0..bytes.len() {
-            prop_assert!(Value::read(&mut Reader::new(&bytes[..cut])).is_err());
+        for cut in 0..=bytes.len() {
+            let (mut read, mut skipped) = (Reader::new(&bytes[..cut]), Reader::new(&bytes[..cut]));
+            let read = Value::read(&mut read).map(|_| read.position());
+            prop_assert_eq!(read.is_ok(), cut == bytes.len());
+            prop_assert_eq!(Value::skip(&mut skipped).map(|()| skipped.position()), read);
         }
     }
 

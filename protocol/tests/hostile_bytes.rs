@@ -33,7 +33,11 @@ type Decoder = fn(&[u8]) -> bool;
 const DECODERS: &[(&str, Decoder)] = &[
     ("Enter", |b| Enter::read(b).is_ok()),
     ("Snapshot", |b| Snapshot::read(b).is_ok()),
-    ("Value", |b| Value::read(&mut Reader::new(b)).is_ok()),
+    ("Value", |b| {
+        let read = Value::read(&mut Reader::new(b)).is_ok();
+        assert_eq!(Value::skip(&mut Reader::new(b)).is_ok(), read);
+        read
+    }),
     ("table", |b| read_table(&mut Reader::new(b)).is_ok()),
     ("Changes", |b| {
         let mut r = Reader::new(b);

@@ -3,6 +3,7 @@
 import pytest
 
 from harness import Load, procs, wait_until
+from harness.holdings import all_attached, regions
 
 # The number of children is fixed, so that what they cost can be compared.
 SIZES = {
@@ -10,21 +11,6 @@ SIZES = {
              "MinSpareThreads 16\nMaxSpareThreads 16",
     "prefork": "StartServers 8\nServerLimit 8\nMaxRequestWorkers 8\nMinSpareServers 8\nMaxSpareServers 8",
 }
-
-
-def regions(pid):
-    """How many httpd children's regions the process has mapped."""
-    return procs.map_count(pid, "memfd:.*region")
-
-
-def all_attached(server):
-    """Sends requests until every child has attached to the pool; returns the children."""
-    def attached():
-        server.get("/hello")
-        children = server.httpd_children()
-        workers = server.workers()
-        return workers and all(regions(pid) == len(children) for pid in workers) and children
-    return wait_until(attached, "all children to attach")
 
 
 @pytest.mark.parametrize("mpm, kills", [("event", 200), ("prefork", 200)])

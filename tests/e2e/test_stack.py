@@ -9,6 +9,7 @@ import pytest
 
 from harness import Truncated, procs, wait_until
 from harness.client import Connection
+from harness.holdings import leaks
 from harness.server import HANDLERS
 
 CLIENTS = 50
@@ -92,23 +93,6 @@ class Clients:
                 with self.lock:
                     self.wrong.append((token, response.status, response.header("X-Fixup"), response.body))
         return str(response.status)
-
-
-def leaks(server, supervisor):
-    """What processes hold beyond what the workers and children that there are need."""
-    children, workers = server.httpd_children(), server.workers()
-
-    def count(pid, what):
-        return sum(what in target for target in procs.fds(pid).values())
-
-    held = [("supervisor: workers", count(supervisor, "pidfd"), len(workers)),
-            ("supervisor: pipes", count(supervisor, "pipe:"), 2 * len(workers)),
-            ("supervisor: regions", count(supervisor, "vivarium-region"), len(children))]
-    for pid in children:
-        held += [("child: workers", count(pid, "pidfd"), len(workers)),
-                 ("child: regions", procs.map_count(pid, "vivarium-region"), 1)]
-    held += [("worker: regions", procs.map_count(pid, "vivarium-region"), len(children)) for pid in workers]
-    return [row for row in held if row[1] > row[2]]
 
 
 def test_under_random_kills(server):

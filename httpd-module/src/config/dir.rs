@@ -104,6 +104,8 @@ pub(crate) struct DirConf {
     pub(crate) extensions: Vec<Bytes>,
     /// `VivariumTenant`.
     pub(crate) tenant: Option<TenantOf>,
+    /// It lives as long as the process serves requests: see [`super::merged`].
+    pub(crate) lasts: bool,
     encoded_config: OnceLock<Vec<u8>>,
     encoded_options: OnceLock<Vec<u8>>,
 }
@@ -129,8 +131,13 @@ fn overlay(outer: &Pairs, inner: &Pairs) -> Pairs {
 }
 
 impl DirConf {
+    /// A section of which nothing is said yet.
+    pub(crate) fn new(lasts: bool) -> Self {
+        Self { lasts, ..Self::default() }
+    }
+
     /// Inner over outer: tables key by key, handler lists whole for each phase and extension, filters by name.
-    pub(crate) fn merge(outer: &Self, inner: &Self) -> Self {
+    pub(crate) fn merge(outer: &Self, inner: &Self, lasts: bool) -> Self {
         let mut lists = inner.lists.clone();
         for list in &outer.lists {
             let hidden =
@@ -155,6 +162,7 @@ impl DirConf {
             requires: inner.requires.clone().or_else(|| outer.requires.clone()),
             extensions: outer.extensions.iter().chain(&inner.extensions).cloned().collect(),
             tenant: inner.tenant.clone().or_else(|| outer.tenant.clone()),
+            lasts,
             ..Self::default()
         }
     }

@@ -6,6 +6,7 @@ use core::ptr::{null, null_mut};
 
 use super::dir::DirConf;
 use super::directives::{Args, COUNT, Context, ROWS};
+use super::merged;
 use super::server::ServerConf;
 use crate::apache;
 use crate::apache::edge::guarded;
@@ -85,7 +86,9 @@ pub(crate) unsafe extern "C" fn create_dir(
     p: *mut sys::apr_pool_t,
     _dir: *mut c_char,
 ) -> *mut c_void {
-    guarded("the creation of a section's configuration", null_mut(), || leak(p, DirConf::default()))
+    guarded("the creation of a section's configuration", null_mut(), || {
+        leak(p, DirConf::new(merged::is_lasting()))
+    })
 }
 
 pub(crate) unsafe extern "C" fn merge_dir(
@@ -96,7 +99,10 @@ pub(crate) unsafe extern "C" fn merge_dir(
     guarded("the merging of sections", base, || {
         // SAFETY: both are what `create_dir` or `merge_dir` returned, and nobody writes to them now.
         match unsafe { (base.cast::<DirConf>().as_ref(), add.cast::<DirConf>().as_ref()) } {
-            (Some(outer), Some(inner)) => leak(p, DirConf::merge(outer, inner)),
+            (Some(outer), Some(inner)) => match merged::merge(outer, inner) {
+                Some(known) => core::ptr::from_ref(known).cast_mut().cast(),
+                None => leak(p, DirConf::merge(outer, inner, merged::is_lasting())),
+            },
             _ => base,
         }
     })

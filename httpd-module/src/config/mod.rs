@@ -3,4 +3,5 @@
 pub(crate) mod dir;
 pub(crate) mod directives;
 pub(crate) mod edge;
+pub(crate) mod merged;
 pub(crate) mod server;

@@ -20,6 +20,8 @@ use crate::sys;
 
 /// What is gathered before it is passed on without a flush, in bytes.
 pub(crate) const GATHER: usize = 128 << 10;
+/// Bodies up to here need little room on the way.
+const TINY: usize = 256;
 /// Bodies smaller than this are copied into shared buckets; larger ones get a bucket of their own.
 const SMALL: usize = 4096;
 /// Bodies from here on go into buffers that are used again.
@@ -208,6 +210,12 @@ pub(crate) fn write(
 
 fn append(conversation: &Conversation, bb: Brigade, len: usize) -> Result<(), Fault> {
     if len == 0 {
+        return Ok(());
+    }
+    if len <= TINY {
+        let mut tiny = [0; TINY];
+        conversation.read_into(&mut tiny[..len])?;
+        bb.write(&tiny[..len]);
         return Ok(());
     }
     if len < SMALL {

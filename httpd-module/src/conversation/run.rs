@@ -1,12 +1,13 @@
 //! Running one phase: in which pool, in which conversation.
 
+use std::cell::Cell;
 use std::rc::Rc;
 
 use vivarium_protocol::codes;
 use vivarium_protocol::control::PoolKey;
 use vivarium_protocol::message::{
-    ENTER_CONFINED, ENTER_CONNECTION, ENTER_DEBUG, ENTER_LAST, ENTER_SYNC_WRITES, FilterRef,
-    HandlerRef, Leave, Phase, write_enter_head,
+    ENTER_CGI_VARS, ENTER_CONFINED, ENTER_CONNECTION, ENTER_DEBUG, ENTER_LAST, ENTER_SYNC_WRITES,
+    FilterRef, HandlerRef, Leave, Phase, write_enter_head,
 };
 use vivarium_protocol::policy::is_default;
 use vivarium_protocol::wire::Writer;
@@ -14,6 +15,7 @@ use vivarium_protocol::wire::Writer;
 use super::exchange::{Conversation, Level};
 use super::tree::Tree;
 use super::{Fault, snapshot};
+use crate::apache::ops;
 use crate::apache::request::Request;
 use crate::config::dir::{DirConf, Handler};
 use crate::grants::view::View;
@@ -25,6 +27,36 @@ use crate::tenants::{self, Tenant};
 const MAIN_INTERPRETER: &str = "main_interpreter";
 /// How often a request that nobody has taken may be offered to another pool.
 const ATTEMPTS: u32 = 4;
+/// The handler that asks for the CGI variables first of all: it gets them unasked.
+const WSGI_HANDLER: &[u8] = b"mod_python.wsgi";
+
+thread_local! {
+    /// Room for an `Enter`, used again: an allocation of that size makes the C library tidy up its heap.
+    static ROOM: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
+/// Rooms that have grown larger are not kept.
+const MOST_ROOM: usize = 64 << 10;
+
+/// Room for an `Enter`.
+struct Room(Vec<u8>);
+
+impl Room {
+    fn take() -> Self {
+        let mut room = ROOM.take();
+        room.clear();
+        room.reserve(2048);
+        Self(room)
+    }
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        if self.0.capacity() <= MOST_ROOM {
+            // At a thread's end there may be nowhere to keep it.
+            let _ = ROOM.try_with(|place| place.set(std::mem::take(&mut self.0)));
+        }
+    }
+}
 
 /// What is to be run.
 pub(crate) struct What<'a> {
@@ -75,9 +107,10 @@ pub(crate) fn run(
     let Some(conversation) = tree.running(&key) else {
         return on_own_lane(r, &key, tree, level, what);
     };
-    let mut payload = Vec::with_capacity(1536);
-    encode(&mut payload, r, tree, what, (false, false), conversation.pool().tenant());
-    conversation.enter(tree, level, &payload)
+    let mut room = Room::take();
+    let payload = &mut room.0;
+    encode(payload, r, tree, what, (false, false), conversation.pool().tenant());
+    conversation.enter(tree, level, payload)
 }
 
 fn on_own_lane(
@@ -90,7 +123,8 @@ fn on_own_lane(
     let mut attempt = 1;
     let place =
         if tree.runs_tenant(&key.tenant) { Place::within() } else { bulkhead::enter_for(key)? };
-    let mut payload = Vec::with_capacity(1536);
+    let mut room = Room::take();
+    let payload = &mut room.0;
     loop {
         let (pool, to) = match tree.home(key) {
             Some((pool, owner)) => {
@@ -104,10 +138,10 @@ fn on_own_lane(
         payload.clear();
         let alone = to.is_none();
         let last = alone && is_last(r, what.phase);
-        encode(&mut payload, r, tree, what, (alone, last), pool.tenant());
+        encode(payload, r, tree, what, (alone, last), pool.tenant());
         let conversation = Conversation::begin_waiting(pool, to, place.since)?;
         tree.begin(&conversation);
-        let done = conversation.enter(tree, level, &payload);
+        let done = conversation.enter(tree, level, payload);
         tree.end(&conversation);
         match done {
             // Not taken by anybody: nothing is lost by asking the pool that has come in its place.
@@ -192,6 +226,12 @@ pub(crate) fn encode(
     }
     if last {
         flags |= ENTER_LAST;
+    }
+    if what.phase == Phase::Content
+        && let [HandlerRef { name: WSGI_HANDLER, .. }] = what.handlers
+    {
+        ops::add_cgi_vars(r);
+        flags |= ENTER_CGI_VARS;
     }
     let mut w = Writer::new(payload);
     write_enter_head(

@@ -51,21 +51,12 @@ def build_env(req: Any) -> Optional[Dict[str, Any]]:
 
 def environment(req: Any, base: Optional[str]) -> Optional[Dict[str, Any]]:
     """The same with what is known already: the value of the option."""
-    uri = req.uri or ""
-    script = _script_name(req, uri, base)
-    if script is None:
+    place = _place(req, base)
+    # A request of httpd's makes it from the bytes that came; one for tests has only their reading.
+    make = getattr(req, "_wsgi_environ", None)
+    env: Optional[Dict[str, Any]] = make(place) if make is not None else _variables(req, place)
+    if env is None:
         return None
-    authorization = req.headers_in.get("authorization")
-    req.add_cgi_vars()
-    env: Dict[str, Any] = dict(req.subprocess_env.items())
-    if authorization is not None:
-        env["HTTP_AUTHORIZATION"] = authorization
-    # httpd has put the chunks together: an application that looks for them would find none.
-    env.pop("HTTP_TRANSFER_ENCODING", None)
-    env["SCRIPT_NAME"] = script
-    env["PATH_INFO"] = uri[len(script) :]
-    if not "".join(env.values()).isascii():
-        _as_bytes(req, env)
     if env.get("HTTPS", "").lower() in ("on", "1"):
         env["wsgi.url_scheme"] = "https"
     else:
@@ -90,17 +81,34 @@ def complete(req: Any, env: Dict[str, Any]) -> None:
     env["mod_python.request"] = req
 
 
-def _script_name(req: Any, uri: str, base: Optional[str]) -> Optional[str]:
+def _place(req: Any, base: Optional[str]) -> str:
+    """The path below which the application lives."""
     if base:
         if base.endswith("/"):
             raise ValueError(f"PythonOption '{_BASE}' ('{base}') must not end with '/'")
-    else:
-        walk = req.hlist
-        place = walk.directory if walk is not None and walk.is_location else None
-        base = (place or "").rstrip("/")
-    if uri.startswith(base) and uri[len(base) : len(base) + 1] in ("/", ""):
-        return str(base) if uri.startswith("/") else None
-    return None
+        return base
+    walk = req.hlist
+    place = walk.directory if walk is not None and walk.is_location else None
+    return (place or "").rstrip("/")
+
+
+def _variables(req: Any, base: str) -> Optional[Dict[str, Any]]:
+    """What ``_wsgi_environ`` of httpd's requests gives, by what every request has."""
+    uri = req.uri or ""
+    if not (uri.startswith("/") and uri.startswith(base) and uri[len(base) : len(base) + 1] in ("/", "")):
+        return None
+    authorization = req.headers_in.get("authorization")
+    req.add_cgi_vars()
+    env: Dict[str, Any] = dict(req.subprocess_env.items())
+    if authorization is not None:
+        env["HTTP_AUTHORIZATION"] = authorization
+    # httpd has put the chunks together: an application that looks for them would find none.
+    env.pop("HTTP_TRANSFER_ENCODING", None)
+    env["SCRIPT_NAME"] = base
+    env["PATH_INFO"] = uri[len(base) :]
+    if not "".join(env.values()).isascii():
+        _as_bytes(req, env)
+    return env
 
 
 def _as_bytes(req: Any, env: Dict[str, str]) -> None:

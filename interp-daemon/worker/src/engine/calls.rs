@@ -227,7 +227,8 @@ pub(crate) fn write(py: Python<'_>, core: &Core, bytes: &[u8], flush: bool) -> P
         if last && flush {
             flags |= BODY_FLUSH;
         }
-        let wake = flush || !last;
+        // One wake for all that fits the ring; what does not is announced on the way.
+        let wake = flush && last;
         let done = conversation.body(py, core, chunk, flags, wake);
         core.spoil(LIVE, OUTPUT_TABLES);
         if let Some(reply) = done? {

@@ -29,8 +29,9 @@ use super::regions::{Entry, Gone, WhileThere};
 use super::state::Core;
 use super::tree::{Tree, frame_rid};
 
-/// Bytes that may lie in the ring without httpd being woken for them.
-const QUIET: usize = 16 << 10;
+/// Bytes that may lie in the ring without httpd being woken for them: few enough that it copies one part while the next is
+/// written, and enough that it does not go back to sleep in between.
+const QUIET: usize = 128 << 10;
 
 /// Why a conversation cannot go on.
 #[derive(Debug, thiserror::Error)]

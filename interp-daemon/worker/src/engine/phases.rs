@@ -8,8 +8,8 @@ use pyo3::prelude::*;
 use pyo3::types::PyList;
 use vivarium_protocol::frame::{Header, NO_RID};
 use vivarium_protocol::message::{
-    ENTER_CONFINED, ENTER_DEBUG, ENTER_LAST, ENTER_MORE, ENTER_SYNC_WRITES, Enter, Leave, LogScope,
-    Phase,
+    ENTER_CGI_VARS, ENTER_CONFINED, ENTER_DEBUG, ENTER_LAST, ENTER_MORE, ENTER_SYNC_WRITES, Enter,
+    Leave, LogScope, Phase,
 };
 
 use super::buffers::Buffer;
@@ -300,7 +300,9 @@ fn entered(
 ) -> PyResult<(Arc<Core>, Py<MpRequest>)> {
     let (core, object) = tree.request_or_new(py, rid)?;
     if !enter.snapshot.is_empty() {
-        core.state().refresh(Snap::new(payload, enter.snapshot));
+        let mut state = core.state();
+        state.refresh(Snap::new(payload, enter.snapshot));
+        state.has_cgi_vars = enter.flags & ENTER_CGI_VARS != 0;
     }
     Ok((core, object))
 }

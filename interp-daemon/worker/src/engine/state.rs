@@ -120,7 +120,7 @@ impl Snap {
         for (place, row) in index.fields.iter_mut().zip(FIELDS) {
             if !matches!(row.when, When::Asked) {
                 *place = r.position() as u32;
-                Value::read(&mut r)?;
+                Value::skip(&mut r)?;
             }
         }
         for place in &mut index.tables {
@@ -158,6 +158,8 @@ pub(crate) struct State {
     pub(crate) stale_relations: bool,
     /// A bit for each table of the snapshot whose contents have to be asked for.
     pub(crate) stale_tables: u16,
+    /// Whether the snapshot's `subprocess_env` has the CGI variables, and nothing has happened to it since.
+    pub(crate) has_cgi_vars: bool,
     /// Counts the snapshots, so that tables made of an older one notice.
     pub(crate) version: u32,
     /// Encoded changes that httpd has not been told of.
@@ -331,6 +333,13 @@ impl Core {
         if state.pending.is_empty() && bytes.capacity() <= MAX_PENDING {
             state.pending = bytes;
         }
+    }
+
+    /// Whether the CGI variables are known already: true at most once, and not after something was assigned.
+    pub(crate) fn take_cgi_vars(&self) -> bool {
+        let mut state = self.state();
+        let stale = state.stale_tables >> TableId::SubprocessEnv as u16 & 1 != 0;
+        std::mem::take(&mut state.has_cgi_vars) && !stale && state.pending.is_empty()
     }
 
     /// Marks fields and tables as out of date.

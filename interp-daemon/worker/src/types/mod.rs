@@ -14,6 +14,7 @@ pub(crate) mod server;
 pub(crate) mod streams;
 pub(crate) mod table;
 pub(crate) mod text;
+mod wsgi;
 
 use pyo3::exceptions::PyException;
 

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::pyclass::{PyTraverseError, PyVisit};
-use pyo3::types::{PyBytes, PyList, PyString, PyTuple};
+use pyo3::types::{PyBytes, PyDict, PyList, PyString, PyTuple};
 use vivarium_protocol::message::{Call, Op, Reply, TableId};
 
 use super::conn::MpConn;
@@ -16,7 +16,7 @@ use super::hlist::MpHlist;
 use super::request_objects::Held;
 use super::server::MpServer;
 use super::table::MpTable;
-use super::{request_io as io, request_methods as methods, text};
+use super::{request_io as io, request_methods as methods, text, wsgi};
 use crate::engine::state::Core;
 use crate::engine::{calls, control, lock};
 
@@ -318,6 +318,9 @@ impl MpRequest {
 
     /// Puts the CGI variables into `subprocess_env`.
     fn add_cgi_vars(&self, py: Python<'_>) -> PyResult<()> {
+        if self.core.take_cgi_vars() {
+            return Ok(());
+        }
         // Nothing else of the request changes, and httpd answers with the variables.
         let answer = calls::ask(py, &self.core, &Call::AddCgiVars)?;
         match answer.reply()? {
@@ -326,6 +329,20 @@ impl MpRequest {
             }
             other => Err(calls::unexpected(&other)),
         }
+    }
+
+    /// What httpd knows for a WSGI environment; `None` if the request's URI is not below `base`.
+    fn _wsgi_environ<'py>(
+        &self,
+        py: Python<'py>,
+        base: &Bound<'_, PyAny>,
+    ) -> PyResult<Option<Bound<'py, PyDict>>> {
+        let base = text::str_argument(1, base)?;
+        // As the client sent them: httpd takes some of them away for CGI scripts.
+        let headers = self.table(py, TableId::HeadersIn)?.get().pairs(py)?;
+        self.add_cgi_vars(py)?;
+        let env = self.table(py, TableId::SubprocessEnv)?.get().pairs(py)?;
+        wsgi::environ(py, &self.core, &base, &headers, &env)
     }
 
     /// A WSGI environment for the request; `None` if its URI is not below `mod_python.wsgi.base_uri`.

@@ -127,7 +127,8 @@ impl MpTable {
         Ok(())
     }
 
-    fn pairs(&self, py: Python<'_>) -> PyResult<Arc<Pairs>> {
+    /// The pairs as they are now.
+    pub(crate) fn pairs(&self, py: Python<'_>) -> PyResult<Arc<Pairs>> {
         self.sync(py)?;
         Ok(Arc::clone(&lock(&self.inner).pairs))
     }
