@@ -93,12 +93,11 @@ def write(part, text):
 
 def measured(works, args):
     """Starts everybody and measures all works."""
-    servers, started = contenders(args), []
+    servers = contenders(args)
     try:
         with tempfile.TemporaryDirectory() as folder:
             scripts = {name: lua(Path(folder), name, work) for name, work in works.items()}
             for server in servers:
-                started.append(server)
                 server.start()
                 wait_until_right(server, works)
             # Once for nothing: every process and thread that will be needed is there.
@@ -108,7 +107,7 @@ def measured(works, args):
                     measure.run(server, works[name], max([connections, *args.connections]), 1, scripts[name])
             return measure_all(works, servers, args, scripts)
     finally:
-        for server in started:
+        for server in servers:
             server.stop()
 
 
