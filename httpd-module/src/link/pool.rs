@@ -21,6 +21,10 @@ const QUEUE_LIMIT: Duration = Duration::from_secs(60);
 /// A lane that waits for longer than this rings for itself, whatever goes on.
 const TURN_LIMIT: Duration = Duration::from_millis(20);
 
+/// A lane that waits for longer than this may need another worker, and the supervisor is told, at most so often.
+const CALL_AFTER: Duration = Duration::from_millis(20);
+const CALL_AGAIN: Duration = Duration::from_millis(100);
+
 /// A tenant that there was not may have been declared meanwhile: the supervisor is asked again after this long.
 const ASK_AGAIN_MS: u32 = 2000;
 
@@ -71,6 +75,8 @@ pub(crate) struct Pool {
     retired: AtomicBool,
     state: Mutex<State>,
     changed: Condvar,
+    /// When the supervisor was last told that lanes wait.
+    called: Mutex<Option<Instant>>,
 }
 
 #[derive(Debug, Default)]
@@ -121,6 +127,7 @@ impl Pool {
             retired: AtomicBool::new(false),
             state: Mutex::default(),
             changed: Condvar::new(),
+            called: Mutex::default(),
         };
         Ok((pool, region_fd, theirs))
     }
@@ -388,6 +395,9 @@ impl Pool {
                     // Taken at this very moment.
                     return Ok(Standing::Running);
                 }
+                if to.is_none() && (since.elapsed() > CALL_AFTER || !self.any_alive()) {
+                    self.call();
+                }
                 // A worker of the tenant may have ruined the ready bit or the doorbell.
                 let slot = to.map(|o| o.slot);
                 self.region.set_ready(lane, slot);
@@ -406,10 +416,28 @@ impl Pool {
         }
     }
 
+    /// Lets the supervisor know that lanes wait, now and then.
+    fn call(&self) {
+        let now = Instant::now();
+        {
+            let mut called = lock(&self.called);
+            if called.is_some_and(|at| now.saturating_duration_since(at) < CALL_AGAIN) {
+                return;
+            }
+            *called = Some(now);
+        }
+        if let Some(link) = super::get() {
+            link.wanted(self);
+        }
+    }
+
     /// Why nobody will take an offered lane.
     fn hopeless(&self, to: Option<Owner>, since: Instant) -> Option<(String, u32)> {
         if self.retired() {
-            return Some((format!("{}: the supervisor has gone away", codes::SOCKET), 1));
+            return Some((
+                format!("{}: the pool or the supervisor has gone away", codes::SOCKET),
+                1,
+            ));
         }
         if to.is_some_and(|o| self.is_alive(o) == Some(false)) {
             return Some(("the worker that holds the request has died".into(), 1));

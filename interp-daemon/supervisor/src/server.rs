@@ -94,6 +94,8 @@ pub(crate) struct Server {
     pub(crate) run_dir: Option<PathBuf>,
     pub(crate) tenants: Tenants,
     pub(crate) admin: Option<Admin>,
+    /// When what is kept for tenants is looked through again.
+    pub(crate) tidy_at: Option<Instant>,
 }
 
 impl Server {
@@ -136,6 +138,7 @@ impl Server {
             run_dir: start.run_dir,
             tenants: Tenants::default(),
             admin: None,
+            tidy_at: None,
         };
         server.apply_settings();
         server.open_admin();
@@ -346,23 +349,26 @@ impl Server {
             );
         }
         self.pools.remove(&id);
+        self.tidy_tenants(Instant::now());
     }
 
     // ---- timers ----
 
     fn next_deadline(&self) -> Option<Instant> {
-        let pools = self.pools.values().filter_map(Pool::next_start);
+        let pools = self.pools.values().flat_map(|p| [p.next_start(), p.look_at]).flatten();
         let workers = self.workers.values().filter_map(Worker::deadline);
         let children = self.children.values().filter_map(Child::deadline);
         pools
             .chain(workers)
             .chain(children)
             .chain(self.listen_again)
+            .chain(self.tidy_at)
             .chain(self.generations.next_deadline())
             .min()
     }
 
     fn timers(&mut self, now: Instant) {
+        self.look_for_idle(now);
         self.start_due(now);
         self.worker_timers(now);
         self.child_timers(now);
