@@ -135,7 +135,9 @@ impl Server {
         }
         self.log
             .info(codes::POOL_RETIRED, format_args!("pool {} sleeps: nobody uses it", pool.label));
+        drop(pool);
         self.tidy_tenants(now);
+        crate::sys::release_memory();
     }
 
     /// Takes away what is kept for tenants of whom nothing runs any more: their control groups and prepared sandboxes.
