@@ -10,13 +10,17 @@ from harness import procs, wait_until
 
 ONE = '[default]\nprocesses = {{ min = {min}, max = {max} }}\nthreads = {threads}\nidle_s = {idle}\n[log]\nlevel = "debug"\n'
 
+#: What one child sees of its own requests counts.
+ONE_CHILD = "StartServers 1\nServerLimit 1\nThreadsPerChild 16\nMaxRequestWorkers 16\nMinSpareThreads 1\nMaxSpareThreads 16\n"
+
 
 @pytest.fixture
 def make_elastic(make_server):
     """Makes a started server whose pools have between `min` and `max` workers."""
     def make(low, high, idle, threads=2, mpm="event", extra=""):
         server = make_server(mpm=mpm)
-        server.site("elastic", extra)
+        server.site("elastic")
+        server.add(extra)
         server.supervisor_config(ONE.format(min=low, max=high, idle=idle, threads=threads))
         return server.start()
     return make
@@ -86,6 +90,17 @@ def test_it_grows_while_requests_wait_and_not_before(make_elastic):
     release(server)
     assert {status for status, _ in calls.finish()} == {200}
     assert len(server.workers()) == 3, "with idle_s = 0 they stay"
+
+
+def test_it_grows_when_one_interpreter_has_several_slow_requests(make_elastic):
+    server = make_elastic(1, 2, 0, threads=16, extra=ONE_CHILD)
+    (first,) = {int(server.get("/pid").body) for _ in range(5)}
+    calls = Calls(server, [f"/hold?go-{n}" for n in range(6)])
+    held(server, 6)
+    # All are in the one worker that there is: none waits.
+    wait_until(lambda: len(server.workers()) == 2 and first in server.workers(), "a second worker")
+    release(server)
+    assert {status for status, _ in calls.finish()} == {200}
 
 
 def test_it_shrinks_and_leaves_alone_who_is_at_work(make_elastic):
