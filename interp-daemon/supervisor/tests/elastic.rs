@@ -46,7 +46,7 @@ fn asleep(child: &HttpdChild) -> u32 {
 
 #[test]
 fn a_pool_grows_by_one_when_a_child_says_that_lanes_wait() {
-    let mut s = elastic(0, 2, "");
+    let s = elastic(0, 2, "");
     let mut child = s.child(1);
     child.attach("main", 1);
     assert_eq!(child.expect_up().slot, 0);
@@ -108,7 +108,7 @@ fn who_comes_while_the_last_worker_leaves_gets_another_one() {
 
 #[test]
 fn the_least_number_stays() {
-    let mut s = elastic(1, 2, "");
+    let s = elastic(1, 2, "");
     let mut child = s.child(1);
     let page = child.attach("main", 1);
     child.expect_up();
