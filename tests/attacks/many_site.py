@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 from arena import add_user, folder, remove_user, write
-from harness import Server, procs
+from harness import Server, procs, wait_until
 
 HANDLER = """\
 import os
@@ -89,7 +89,7 @@ idle_s = {idle_s}
 
     def memory(self):
         """KiB of the supervisor, and of httpd's child: what is theirs alone."""
-        (child,) = self.server.httpd_children()
+        (child,) = wait_until(self.server.httpd_children, "httpd's child")
         return private(self.server.supervisor()), private(child)
 
     def groups(self):

@@ -67,7 +67,7 @@ def test_idle_tenants_cost_next_to_nothing(make_many):
 def test_tenants_wake_and_sleep_and_leave_nothing(make_many):
     """Each tenant wakes with its first request; when all sleep again nothing of them is left, however often."""
     site = make_many(COUNT, idle_s=1)
-    (child,) = site.server.httpd_children()
+    (child,) = wait_until(site.server.httpd_children, "httpd's child")
 
     def count():
         return procs.fd_count(site.server.supervisor()) + procs.fd_count(child)
