@@ -1,7 +1,7 @@
 //! Leaving without losing a request: told to drain, a worker takes no new ones, and ends when those that it has are over.
 //!
 //! It has a request from the first phase that one of its threads runs until httpd has said, or the worker has, that its objects
-//! are not needed any more. Between two phases nothing of it runs here: those wait in [`super::regions`], and their next
+//! are not needed any more. Between two phases nothing of it runs here: those wait in `super::regions`, and their next
 //! phase is offered to this very worker.
 
 use std::sync::Mutex;
