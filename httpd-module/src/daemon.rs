@@ -216,7 +216,7 @@ pub(crate) fn monitor() {
     }
 }
 
-/// How long the supervisor may take to stop its workers: they have 10 s, and a second more before they are killed.
+/// How long the supervisor may take to stop its workers: they have 2 s (10 s while a child lives), and a second more before they are killed.
 const STOP_LIMIT: Duration = Duration::from_secs(15);
 
 /// httpd ends: so does the supervisor, and httpd waits for it. What clean-ups write when workers stop is in the log when

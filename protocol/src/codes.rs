@@ -50,8 +50,8 @@ codes! {
     WORKER_KILLED "VIV0015" "a worker did not stop in time and was killed";
     /// A line that a worker wrote to its standard error outside of any request.
     WORKER_OUTPUT "VIV0016" "output of a worker outside of any request";
-    /// A pool of an old generation was stopped.
-    POOL_RETIRED "VIV0017" "a pool of an old configuration was stopped";
+    /// A pool of an old generation was stopped, or one, or a worker, that had nothing to do.
+    POOL_RETIRED "VIV0017" "a pool of an old configuration, or one that had nothing to do, was stopped";
     /// No tenant user to run as.
     NO_USER "VIV0018" "the user that Python should run as does not exist";
     /// A request could not be handed to Python: no worker.

@@ -71,6 +71,12 @@ pub enum ToSupervisor {
         /// What it did, for the log.
         reason: String,
     },
+    /// A lane has been on offer for a while and nobody takes it: the pool may need another worker. Said now and then
+    /// while that lasts.
+    Wanted {
+        /// The region that the lane is in.
+        region: u32,
+    },
 }
 
 /// Supervisor → httpd child.
@@ -135,6 +141,12 @@ pub enum ToChild {
         /// The tenant's policy.
         policy: TenantPolicy,
     },
+    /// The pool had nothing to do and is gone, its workers with it. The child forgets the region and says `Detach`; what
+    /// it has offered there meanwhile, nobody has taken: it goes to a new pool by a new `Attach`.
+    Asleep {
+        /// Which region.
+        region: u32,
+    },
 }
 
 /// Supervisor → worker.
@@ -160,6 +172,12 @@ pub enum ToWorker {
     Stop {
         /// Milliseconds.
         grace_ms: u32,
+    },
+    /// Take nothing new; finish what runs; go on with the requests of which objects are kept here, until there are none;
+    /// then as with `Stop`.
+    Drain {
+        /// Milliseconds until it becomes a `Stop` whatever runs; none: as long as it takes.
+        grace_ms: Option<u32>,
     },
 }
 

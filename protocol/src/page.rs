@@ -35,6 +35,7 @@ const SLOTS: usize = 256;
 const SLOT_LEN: usize = 64;
 // Inside a slot's cache line.
 const SLOT_LOOKERS: usize = 4;
+const SLOT_TAKEN: usize = 8;
 /// The bit of the threads that were at work last: their memory is warm.
 const HOT: u32 = 1 << 31;
 /// Slots share the other bits.
@@ -129,9 +130,22 @@ impl PoolPage {
         self.slot_lookers(slot).load(Ordering::Relaxed)
     }
 
+    fn slot_taken(&self, slot: u8) -> &AtomicU32 {
+        assert!(u32::from(slot) < MAX_WORKERS);
+        self.mapping.u32(SLOTS + slot as usize * SLOT_LEN + SLOT_TAKEN)
+    }
+
     /// Worker: counts a lane that was taken.
-    pub fn count_taken(&self) {
+    pub fn count_taken(&self, slot: u8) {
+        self.slot_taken(slot).fetch_add(1, Ordering::Relaxed);
         self.mapping.u32(TAKEN).fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How many lanes the worker in `slot` has taken, wrapping, and how many of its threads sleep: whether it does
+    /// anything.
+    pub fn activity(&self, slot: u8) -> (u32, u32) {
+        let taken = self.slot_taken(slot).load(Ordering::Relaxed);
+        (taken, self.slot_sleepers(slot).load(Ordering::Relaxed))
     }
 
     /// How many lanes have been taken, wrapping: while it changes, the pool gets on.

@@ -295,6 +295,11 @@ impl Region {
         })
     }
 
+    /// Worker: takes one lane that is offered to this very worker.
+    pub fn take_own(&self, me: Owner) -> Option<u32> {
+        self.take_from(Some(me.slot), me, 0)
+    }
+
     /// Worker: how many lanes are offered that `slot` may take (a hint).
     pub fn count_ready(&self, slot: u8) -> u32 {
         (0..self.ready_words())

@@ -208,14 +208,28 @@ fn cleanup(
 
 fn log_phase(job: &mut Job, part: &LogPart) -> Result<(), Fault> {
     let home = job.homes.iter().find(|(p, ..)| *p.key() == part.key);
-    let (pool, to) = match home {
-        Some((pool, owner, _)) => (Arc::clone(pool), Some(*owner)),
-        None => (run::find_pool(&part.key)?, None),
-    };
+    let home = home.map(|(pool, owner, _)| (Arc::clone(pool), Some(*owner)));
     let level = Level::afterwards(part.rid);
     let after = Afterwards { frozen: Some(&part.frozen), client: &job.client, server: job.server };
-    let conversation = Conversation::begin(Arc::clone(&pool), to)?;
-    let leave = conversation.enter_afterwards(&after, &level, &part.payload)?;
+    let mut attempt = 1;
+    let (pool, to, conversation, leave) = loop {
+        let (pool, to) = match &home {
+            Some(home) => home.clone(),
+            None => (run::find_pool(&part.key)?, None),
+        };
+        let conversation = Conversation::begin(Arc::clone(&pool), to)?;
+        match conversation.enter_afterwards(&after, &level, &part.payload) {
+            Ok(leave) => break (pool, to, conversation, leave),
+            Err(fault)
+                if to.is_none()
+                    && attempt < run::ATTEMPTS
+                    && conversation.may_go_elsewhere(&fault) =>
+            {
+                attempt += 1;
+            }
+            Err(fault) => return Err(fault),
+        }
+    };
     if let (false, Some(owner)) = (leave.keep, to) {
         // It has forgotten the tree already.
         job.homes.retain(|(p, o, _)| !(Arc::ptr_eq(p, &pool) && *o == owner));

@@ -88,8 +88,17 @@ fn serve(
     write_enter_head(&mut w, Phase::Connection, flags, tree::next_tree(), &handlers, None, None);
     w.bytes(&[]);
     w.bytes(&snapshot::connection(c, view.as_ref(), Some(server)));
-    let conversation = Conversation::begin_waiting(pool, None, place.since)?;
-    let leave = conversation.enter_connection(c, &payload)?;
+    let (mut pool, mut attempt) = (pool, 1);
+    let leave = loop {
+        let conversation = Conversation::begin_waiting(pool, None, place.since)?;
+        match conversation.enter_connection(c, &payload) {
+            Err(fault) if attempt < run::ATTEMPTS && conversation.may_go_elsewhere(&fault) => {
+                attempt += 1;
+                pool = run::find_pool(key)?;
+            }
+            done => break done?,
+        }
+    };
     Ok(if leave.result == sys::DECLINED { sys::DECLINED } else { sys::OK })
 }
 

@@ -145,6 +145,12 @@ impl Conversation {
         self.number
     }
 
+    /// Whether its phase was not taken by anybody because its pool is gone: nothing is lost by asking the one that has
+    /// come in its place.
+    pub(crate) fn may_go_elsewhere(&self, fault: &Fault) -> bool {
+        matches!(fault, Fault::Unavailable { .. }) && self.pool.retired()
+    }
+
     /// Whether a worker has had the lane for longer than the tenant's policy allows for a phase.
     fn is_late(&self) -> bool {
         let limit = self.pool.tenant().confined().map_or(0, |p| p.request_timeout_ms);

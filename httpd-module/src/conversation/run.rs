@@ -26,7 +26,7 @@ use crate::tenants::{self, Tenant};
 /// The interpreter's name where there is no other.
 const MAIN_INTERPRETER: &str = "main_interpreter";
 /// How often a request that nobody has taken may be offered to another pool.
-const ATTEMPTS: u32 = 4;
+pub(crate) const ATTEMPTS: u32 = 4;
 /// The handler that asks for the CGI variables first of all: it gets them unasked.
 const WSGI_HANDLER: &[u8] = b"mod_python.wsgi";
 
@@ -144,9 +144,8 @@ fn on_own_lane(
         let done = conversation.enter(tree, level, payload);
         tree.end(&conversation);
         match done {
-            // Not taken by anybody: nothing is lost by asking the pool that has come in its place.
-            Err(Fault::Unavailable { .. })
-                if to.is_none() && attempt < ATTEMPTS && conversation.pool().retired() =>
+            Err(fault)
+                if to.is_none() && attempt < ATTEMPTS && conversation.may_go_elsewhere(&fault) =>
             {
                 attempt += 1;
             }

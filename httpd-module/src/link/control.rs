@@ -118,6 +118,7 @@ fn message_in(link: &Link, message: ToChild, fds: Vec<OwnedFd>, watched: &mut Ve
                 pool.tenant().set_policy(policy);
             }
         }
+        ToChild::Asleep { region } => link.asleep(region),
         ToChild::Welcome { .. } | ToChild::Refuse { .. } => {}
     }
 }

@@ -103,6 +103,31 @@ impl Link {
         }
     }
 
+    /// Tells the supervisor that lanes of a pool wait.
+    fn wanted(&self, pool: &Pool) {
+        let connection = lock(&self.inner).connection.clone();
+        if let Some(connection) = connection {
+            let message = ToSupervisor::Wanted { region: pool.id() };
+            // One that does not read has enough to do.
+            let _ = seqpacket::send(&*connection, &message, &[], true);
+        }
+    }
+
+    /// A pool is gone because nobody has used it. Who was about to finds it retired, takes his lane back and comes again.
+    fn asleep(&self, region: u32) {
+        let mut inner = lock(&self.inner);
+        let Some(pool) = inner.regions.remove(&region) else { return };
+        pool.retire();
+        if let Some(connection) = &inner.connection {
+            let _ = seqpacket::send(&**connection, &ToSupervisor::Detach { region }, &[], true);
+        }
+        drop(inner);
+        let mut pools = self.pools.write().unwrap_or_else(PoisonError::into_inner);
+        if pools.get(pool.key()).is_some_and(|p| Arc::ptr_eq(p, &pool)) {
+            pools.remove(pool.key());
+        }
+    }
+
     fn attach(&'static self, key: &PoolKey) -> Result<Arc<Pool>, NoPool> {
         let began = Instant::now();
         let pool = {

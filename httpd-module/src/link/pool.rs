@@ -21,6 +21,14 @@ const QUEUE_LIMIT: Duration = Duration::from_secs(60);
 /// A lane that waits for longer than this rings for itself, whatever goes on.
 const TURN_LIMIT: Duration = Duration::from_millis(20);
 
+/// A lane that waits for longer than this may need another worker, and the supervisor is told, at most so often.
+const CALL_AFTER: Duration = Duration::from_millis(20);
+const CALL_AGAIN: Duration = Duration::from_millis(100);
+/// So does a pool whose workers each have more than so many requests that have run for as long: an interpreter runs one at a
+/// time. Requests that run for longer than the second time wait for something else.
+const CROWD: usize = 2;
+const CROWDED_UNTIL: Duration = Duration::from_secs(1);
+
 /// A tenant that there was not may have been declared meanwhile: the supervisor is asked again after this long.
 const ASK_AGAIN_MS: u32 = 2000;
 
@@ -71,6 +79,8 @@ pub(crate) struct Pool {
     retired: AtomicBool,
     state: Mutex<State>,
     changed: Condvar,
+    /// When the supervisor was last told that lanes wait.
+    called: Mutex<Option<Instant>>,
 }
 
 #[derive(Debug, Default)]
@@ -121,6 +131,7 @@ impl Pool {
             retired: AtomicBool::new(false),
             state: Mutex::default(),
             changed: Condvar::new(),
+            called: Mutex::default(),
         };
         Ok((pool, region_fd, theirs))
     }
@@ -377,6 +388,9 @@ impl Pool {
                 } else if matches!(claim, Claim::Released(_)) {
                     Ok(Standing::Released)
                 } else {
+                    if (CALL_AFTER..CROWDED_UNTIL).contains(&since.elapsed()) {
+                        self.call_if(|| self.is_crowded());
+                    }
                     Ok(Standing::Running)
                 }
             }
@@ -387,6 +401,9 @@ impl Pool {
                     }
                     // Taken at this very moment.
                     return Ok(Standing::Running);
+                }
+                if to.is_none() && (since.elapsed() > CALL_AFTER || !self.any_alive()) {
+                    self.call_if(|| true);
                 }
                 // A worker of the tenant may have ruined the ready bit or the doorbell.
                 let slot = to.map(|o| o.slot);
@@ -406,10 +423,37 @@ impl Pool {
         }
     }
 
+    /// Whether each worker has several requests of this child alone.
+    fn is_crowded(&self) -> bool {
+        let alive = self.workers.iter().filter(|w| w.load(Ordering::Acquire) & ALIVE != 0).count();
+        self.busy_lanes().count() > CROWD * alive
+    }
+
+    /// Lets the supervisor know that lanes wait, or would with fewer threads; looks now and then only.
+    fn call_if(&self, wanted: impl FnOnce() -> bool) {
+        let now = Instant::now();
+        {
+            let mut called = lock(&self.called);
+            if called.is_some_and(|at| now.saturating_duration_since(at) < CALL_AGAIN) {
+                return;
+            }
+            *called = Some(now);
+        }
+        if !wanted() {
+            return;
+        }
+        if let Some(link) = super::get() {
+            link.wanted(self);
+        }
+    }
+
     /// Why nobody will take an offered lane.
     fn hopeless(&self, to: Option<Owner>, since: Instant) -> Option<(String, u32)> {
         if self.retired() {
-            return Some((format!("{}: the supervisor has gone away", codes::SOCKET), 1));
+            return Some((
+                format!("{}: the pool or the supervisor has gone away", codes::SOCKET),
+                1,
+            ));
         }
         if to.is_some_and(|o| self.is_alive(o) == Some(false)) {
             return Some(("the worker that holds the request has died".into(), 1));

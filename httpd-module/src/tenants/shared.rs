@@ -20,23 +20,18 @@ const PROBES: usize = 32;
 /// How long a wait for another child's place lasts before looking around.
 const LOOK: Duration = Duration::from_millis(50);
 
-/// One tenant's counters.
-#[repr(C)]
-struct Slot {
-    /// A hash of its name; 0 for none.
-    name: AtomicU64,
-    /// Changes when a place comes free; who waits sleeps on it.
-    freed: AtomicU32,
-    /// For each child: threads held (upper half) and running (lower half).
-    counts: [AtomicU32; CHILDREN],
-}
-
+/// What belongs to one child lies together, not what belongs to one tenant: a thousand tenants touch a few pages.
 #[repr(C)]
 struct Table {
     children: [AtomicI32; CHILDREN],
     /// No child has a place from here on.
     end: AtomicU32,
-    tenants: [Slot; TENANTS],
+    /// For each tenant: a hash of its name; 0 for none.
+    names: [AtomicU64; TENANTS],
+    /// For each tenant: changes when a place comes free; who waits sleeps on it.
+    freed: [AtomicU32; TENANTS],
+    /// For each child and tenant: threads held (upper half) and running (lower half).
+    counts: [[AtomicU32; TENANTS]; CHILDREN],
 }
 
 static TABLE: AtomicPtr<Table> = AtomicPtr::new(core::ptr::null_mut());
@@ -95,20 +90,22 @@ impl Table {
             }
             // -1: being cleared, by one process.
             if child.compare_exchange(pid, -1, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
-                for tenant in self.tenants.iter().filter(|t| t.name.load(Ordering::Relaxed) != 0) {
-                    tenant.counts[place].store(0, Ordering::Relaxed);
+                for (count, name) in self.counts[place].iter().zip(&self.names) {
+                    if name.load(Ordering::Relaxed) != 0 {
+                        count.store(0, Ordering::Relaxed);
+                    }
                 }
                 child.store(0, Ordering::Release);
             }
         }
     }
 
-    fn slot(&self, name: &str) -> Option<&Slot> {
+    fn slot(&self, name: &str) -> Option<usize> {
         let mut hasher = DefaultHasher::new();
         name.hash(&mut hasher);
         let hash = hasher.finish().max(1);
-        (0..PROBES).map(|i| &self.tenants[(hash as usize).wrapping_add(i) % TENANTS]).find(|slot| {
-            match slot.name.compare_exchange(0, hash, Ordering::AcqRel, Ordering::Acquire) {
+        (0..PROBES).map(|i| (hash as usize).wrapping_add(i) % TENANTS).find(|slot| {
+            match self.names[*slot].compare_exchange(0, hash, Ordering::AcqRel, Ordering::Acquire) {
                 Ok(_) => true,
                 Err(other) => other == hash,
             }
@@ -120,7 +117,9 @@ impl Table {
 #[derive(Clone, Copy)]
 pub(crate) struct Counter {
     table: &'static Table,
-    slot: &'static Slot,
+    /// The tenant's place.
+    slot: usize,
+    /// The child's.
     place: usize,
 }
 
@@ -138,15 +137,19 @@ pub(crate) fn counter(tenant: &str) -> Option<Counter> {
 }
 
 impl Counter {
+    fn freed(&self) -> &AtomicU32 {
+        &self.table.freed[self.slot]
+    }
+
     fn own(&self) -> &AtomicU32 {
-        &self.slot.counts[self.place]
+        &self.table.counts[self.place][self.slot]
     }
 
     /// Threads held and running, in all children.
     fn totals(&self) -> (u32, u32) {
-        let counts = self.slot.counts[..self.table.places()].iter();
+        let counts = self.table.counts[..self.table.places()].iter();
         counts
-            .map(|c| c.load(Ordering::Relaxed))
+            .map(|c| c[self.slot].load(Ordering::Relaxed))
             .fold((0, 0), |(held, running), n| (held + (n >> 16), running + (n & 0xffff)))
     }
 
@@ -172,7 +175,7 @@ impl Counter {
     /// Counts it as running, as soon as there are fewer than `most`, until `until` at the latest.
     pub(super) fn run(&self, most: u32, until: Instant) -> bool {
         loop {
-            let word = self.slot.freed.load(Ordering::SeqCst);
+            let word = self.freed().load(Ordering::SeqCst);
             self.own().fetch_add(1, Ordering::SeqCst);
             if most == 0 || self.fits(|(_, running)| running > most, 1) {
                 return true;
@@ -182,16 +185,16 @@ impl Counter {
             if left.is_zero() {
                 return false;
             }
-            let _ = futex::sleep_on(&self.slot.freed, word, left.min(LOOK));
+            let _ = futex::sleep_on(self.freed(), word, left.min(LOOK));
         }
     }
 
     /// The thread no longer runs.
     pub(super) fn stop(&self) {
         self.own().fetch_sub(1, Ordering::SeqCst);
-        self.slot.freed.fetch_add(1, Ordering::SeqCst);
+        self.freed().fetch_add(1, Ordering::SeqCst);
         let one = core::num::NonZeroU32::MAX;
-        futex::wake_mask(&self.slot.freed, 1, one);
+        futex::wake_mask(self.freed(), 1, one);
     }
 
     /// It is no longer held.
@@ -229,10 +232,7 @@ mod tests {
         assert!(a.run(1, now), "what the dead child ran does not count");
         assert_eq!(a.totals(), (1, 1));
         a.stop();
-        assert_eq!(
-            a.table.slot("alice").unwrap().name.load(Ordering::Relaxed),
-            a.slot.name.load(Ordering::Relaxed)
-        );
-        assert!(!std::ptr::eq(a.table.slot("bob").unwrap(), a.slot));
+        assert_eq!(a.table.slot("alice"), Some(a.slot));
+        assert_ne!(a.table.slot("bob"), Some(a.slot));
     }
 }

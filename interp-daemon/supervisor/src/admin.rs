@@ -35,6 +35,16 @@ pub enum Request {
     Status,
 }
 
+impl Request {
+    /// The longest packet that can be a request, in bytes.
+    pub const LONGEST: usize = 64;
+
+    /// The request that a packet is.
+    pub fn read(packet: &[u8]) -> Option<Self> {
+        if packet.len() > Self::LONGEST { None } else { codec::decode(packet).ok() }
+    }
+}
+
 /// The answer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Answer {
@@ -223,9 +233,9 @@ impl Server {
     pub(crate) fn admin_asks(&mut self, id: u64) {
         let Some(socket) = self.admin.as_mut().and_then(|a| a.clients.remove(&id)) else { return };
         self.poller.remove(&socket);
-        let mut buffer = [0; 64];
+        let mut buffer = [0; Request::LONGEST];
         let Ok((len, _)) = seqpacket::recv_bytes(&socket, &mut buffer, true) else { return };
-        let Ok(request) = codec::decode(buffer.get(..len).unwrap_or_default()) else { return };
+        let Some(request) = Request::read(buffer.get(..len).unwrap_or_default()) else { return };
         let answer = match request {
             Request::Reload => {
                 let (ok, lines) = self.reload_all("`vivarium reload`");
@@ -309,6 +319,19 @@ mod tests {
             pools: vec![pool; 60],
         };
         assert!(codec::encode(&Answer::Status(status)).unwrap().len() <= MAX_PACKET);
+    }
+
+    #[test]
+    fn only_whole_requests_are_requests() {
+        for request in [Request::Reload, Request::Status] {
+            let mut packet = codec::encode(&request).unwrap();
+            assert_eq!(Request::read(&packet), Some(request));
+            packet.push(0);
+            assert_eq!(Request::read(&packet), None, "something behind it");
+        }
+        assert_eq!(Request::read(&[]), None);
+        assert_eq!(Request::read(&[2]), None, "there is no such request");
+        assert_eq!(Request::read(&[0; Request::LONGEST + 1]), None);
     }
 
     #[test]

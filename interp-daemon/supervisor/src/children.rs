@@ -21,7 +21,7 @@ use crate::conn::{Conn, Source};
 use crate::log::escape;
 use crate::pool::{Pool, PoolName, Region, SlotState, check_key};
 use crate::server::{Server, TURN};
-use crate::tenants::closed_policy;
+use crate::tenants::{NO_TENANT, closed_policy};
 use crate::workers::KillReason;
 
 /// The most connections.
@@ -63,6 +63,11 @@ enum State {
 }
 
 impl Child {
+    /// A region whose pool is gone.
+    pub(crate) fn forget_region(&mut self, number: u32) {
+        self.regions.remove(&number);
+    }
+
     pub(crate) fn deadline(&self) -> Option<Instant> {
         match self.state {
             State::New(until) | State::Refused(until) => Some(until),
@@ -251,6 +256,14 @@ impl Server {
                 self.misbehaved(id, region, slot, epoch, &reason);
                 Ok(())
             }
+            (State::Served { .. }, ToSupervisor::Wanted { region }) => {
+                no_descriptors(&fds)?;
+                let pool = self.children.get(&id).and_then(|c| c.regions.get(&region));
+                if let Some((pool, _)) = pool.copied() {
+                    self.call(pool, Instant::now());
+                }
+                Ok(())
+            }
             (State::Refused(_), _) => Ok(()),
         }
     }
@@ -347,6 +360,7 @@ impl Server {
         let region =
             Region { child: id, number, memory: Rc::clone(&memory), socket: Rc::clone(&socket) };
         pool.regions.insert(our_number, region);
+        pool.last_call = now;
         let page = Rc::clone(&pool.page_fd);
         let policy = pool.policy.clone();
         let ready: Vec<_> = pool.ready().collect();
@@ -372,6 +386,10 @@ impl Server {
         if let Some(down) = down {
             self.tell_child(id, &down, &[]);
         }
+        // Its last worker may be leaving.
+        if self.pools.get(&pool_id).is_some_and(|p| p.count().ready == 0) {
+            self.call(pool_id, now);
+        }
         Ok(())
     }
 
@@ -382,7 +400,7 @@ impl Server {
         }
         let most = self.settings.as_ref().map_or(256, |s| *s.limits.pools.get());
         let tenant = self.tenant(&name.key.tenant).ok();
-        let processes = tenant.as_ref().map_or(1, |t| t.processes());
+        let scale = tenant.as_ref().map_or(NO_TENANT, |t| t.scale());
         let launch = Rc::clone(self.launch.as_ref()?);
         let own = self
             .pools
@@ -402,7 +420,7 @@ impl Server {
         match made {
             Ok((page, fd)) => {
                 let id = self.new_id();
-                let mut pool = Pool::new(name.clone(), launch, page, fd, processes, now);
+                let mut pool = Pool::new(name.clone(), launch, page, fd, scale, now);
                 pool.policy = tenant.map(|t| Rc::new(t.policy()));
                 self.pools.insert(id, pool);
                 self.index.insert(name, id);
@@ -425,6 +443,7 @@ impl Server {
         let taken = self.children.get_mut(&id).and_then(|c| c.regions.remove(&number));
         if let Some((pool, region)) = taken {
             self.region_gone(pool, region);
+            self.drop_unknown(pool, Instant::now());
         }
     }
 

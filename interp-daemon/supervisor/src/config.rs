@@ -60,6 +60,7 @@ pub(crate) struct Tenant {
     pub(crate) group: Option<Name>,
     pub(crate) python: AbsolutePath,
     pub(crate) processes: Processes,
+    pub(crate) idle_s: Idle,
     pub(crate) threads: Threads,
     pub(crate) env: Environment,
     pub(crate) umask: Umask,
@@ -73,6 +74,7 @@ impl Default for Tenant {
             group: None,
             python: AbsolutePath("/usr/bin/python3".into()),
             processes: Processes::default(),
+            idle_s: Idle(IDLE_S),
             threads: Threads(16),
             env: Environment(BTreeMap::new()),
             umask: Umask(0o022),
@@ -185,8 +187,8 @@ checked!(
     }
 );
 checked!(
-    /// How many processes a pool has.
-    Processes: "i64" i64 => u8, |raw| number(raw, 1, i64::from(MAX_WORKERS), "processes")
+    /// How long a worker that is not needed has nothing to do before it ends, in seconds; 0: it stays.
+    Idle: "i64" i64 => u32, |raw| number(raw, 0, 1_000_000_000, "idle_s")
 );
 checked!(
     /// How many request threads a worker has.
@@ -218,6 +220,47 @@ checked!(
     }
 );
 
+/// How long workers that are not needed have nothing to do before they end, if nothing is said: seconds.
+pub(crate) const IDLE_S: u32 = 300;
+
+/// How many processes a pool has: a number, or `{ min, max }`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "RawProcesses")]
+pub(crate) struct Processes {
+    pub(crate) min: u8,
+    pub(crate) max: u8,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged, expecting = "`processes` is a whole number, or { min = 1, max = 4 }")]
+enum RawProcesses {
+    Always(i64),
+    Between(Between),
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Between {
+    min: i64,
+    max: i64,
+}
+
+impl TryFrom<RawProcesses> for Processes {
+    type Error = String;
+    fn try_from(raw: RawProcesses) -> Result<Self, String> {
+        let most = i64::from(MAX_WORKERS);
+        match raw {
+            RawProcesses::Always(n) => {
+                number(n, 1, most, "processes").map(|n| Self { min: n, max: n })
+            }
+            RawProcesses::Between(Between { min, max }) => {
+                let max: u8 = number(max, 1, most, "max")?;
+                Ok(Self { min: number(min, 0, max.into(), "min")?, max })
+            }
+        }
+    }
+}
+
 pub(crate) fn number<T: TryFrom<i64>>(
     raw: i64,
     least: i64,
@@ -231,7 +274,8 @@ pub(crate) fn number<T: TryFrom<i64>>(
 impl Default for Processes {
     fn default() -> Self {
         let cpus = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        Self(cpus.clamp(1, 4) as u8)
+        let number = cpus.clamp(1, 4) as u8;
+        Self { min: number, max: number }
     }
 }
 
@@ -312,7 +356,8 @@ mod tests {
         assert_eq!(s.tenant.python.get(), "/usr/bin/python3");
         assert_eq!(*s.tenant.threads.get(), 16);
         assert_eq!(*s.tenant.umask.get(), 0o022);
-        assert!((1..=4).contains(s.tenant.processes.get()));
+        assert!((1..=4).contains(&s.tenant.processes.max));
+        assert_eq!(s.tenant.processes.min, s.tenant.processes.max, "always as many");
         assert!(s.tenant.user.is_none() && s.tenant.env.get().is_empty());
         assert_eq!(s.log.level, Level::Info);
         assert_eq!(*s.limits.pools.get(), 256);
@@ -322,7 +367,7 @@ mod tests {
     fn every_key_is_read() {
         let s = read(
             "[default]\nuser = 'alice'\ngroup = 'web'\npython = '/srv/venv/bin/python'\n\
-             processes = 7\nthreads = 3\numask = '0077'\nhome = '/srv'\nenv = { A = 'b', TZ = 'UTC' }\n\
+             processes = 7\nidle_s = 9\nthreads = 3\numask = '0077'\nhome = '/srv'\nenv = { A = 'b', TZ = 'UTC' }\n\
              [log]\nlevel = 'debug'\n[httpd]\nuser = 'www-data'\n[limits]\npools = 12\n\
              [paths]\npackage_dir = '/p'\nextension = '/e.so'\n",
         )
@@ -330,7 +375,8 @@ mod tests {
         assert_eq!(s.tenant.user.unwrap().get(), "alice");
         assert_eq!(s.tenant.group.unwrap().get(), "web");
         assert_eq!(s.tenant.python.get(), "/srv/venv/bin/python");
-        assert_eq!((*s.tenant.processes.get(), *s.tenant.threads.get()), (7, 3));
+        assert_eq!(s.tenant.processes, Processes { min: 7, max: 7 });
+        assert_eq!((*s.tenant.idle_s.get(), *s.tenant.threads.get()), (9, 3));
         assert_eq!(*s.tenant.umask.get(), 0o077);
         assert_eq!(s.tenant.home.unwrap().get(), "/srv");
         assert_eq!(s.tenant.env.get()["TZ"], "UTC");
@@ -339,6 +385,12 @@ mod tests {
         assert_eq!(*s.limits.pools.get(), 12);
         assert_eq!(s.paths.package_dir.unwrap().get(), "/p");
         assert_eq!(s.paths.extension.unwrap().get(), "/e.so");
+    }
+
+    #[test]
+    fn processes_may_be_between_two_numbers() {
+        let s = read("[default]\nprocesses = { min = 0, max = 9 }\n").unwrap();
+        assert_eq!(s.tenant.processes, Processes { min: 0, max: 9 });
     }
 
     #[test]
@@ -362,6 +414,10 @@ mod tests {
         for (line, must) in [
             ("processes = 0", "1 to 64"),
             ("processes = 65", "1 to 64"),
+            ("processes = { min = 3, max = 2 }", "0 to 2"),
+            ("processes = { min = 3, most = 2 }", "{ min = 1, max = 4 }"),
+            ("processes = 'many'", "{ min = 1, max = 4 }"),
+            ("idle_s = -1", "0 to"),
             ("threads = -1", "1 to 512"),
             ("python = 'python3'", "absolute"),
             ("umask = '999'", "octal"),

@@ -13,6 +13,7 @@ use vivarium_protocol::page::PoolPage;
 use vivarium_protocol::policy::{MAX_TENANT, TenantPolicy, is_valid_name};
 
 use crate::backoff::Backoff;
+use crate::elastic::{Count, Scale, Watch};
 use crate::log::escape;
 use crate::spawn::{Launch, StartError};
 
@@ -45,7 +46,7 @@ pub(crate) fn check_key(key: &PoolKey) -> Result<(), &'static str> {
 /// The state of a worker slot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum SlotState {
-    /// Nothing will be started: the pool is being stopped.
+    /// Nothing will be started: the pool is being stopped, or needs no more workers.
     Idle,
     /// To be started at that time.
     Due(Instant),
@@ -63,6 +64,14 @@ pub(crate) struct Slot {
     pub(crate) state: SlotState,
     pub(crate) epoch: u16,
     pub(crate) backoff: Backoff,
+    /// What was last seen of its worker.
+    pub(crate) watch: Option<Watch>,
+}
+
+impl Slot {
+    fn new(state: SlotState) -> Self {
+        Self { state, epoch: 0, backoff: Backoff::default(), watch: None }
+    }
 }
 
 /// A region of an httpd child.
@@ -127,8 +136,14 @@ pub(crate) struct Pool {
     pub(crate) retiring: bool,
     /// What each worker is told first ([`vivarium_protocol::message::Startup`], encoded; never looked into here).
     pub(crate) startup: Option<Rc<Vec<u8>>>,
-    /// How many slots are to be used, if a reload has made them fewer.
-    pub(crate) wanted: Option<u8>,
+    /// How many workers it may have. There are as many slots, or more if a reload has made them fewer.
+    pub(crate) scale: Scale,
+    /// Requests wait, and a worker is to be started as soon as a slot is free.
+    pub(crate) called: bool,
+    /// When somebody last attached, or waited.
+    pub(crate) last_call: Instant,
+    /// When idle workers are looked for.
+    pub(crate) look_at: Option<Instant>,
     /// The policy that its children were last told.
     pub(crate) policy: Option<Rc<TenantPolicy>>,
 }
@@ -139,25 +154,28 @@ impl Pool {
         launch: Rc<Launch>,
         page: PoolPage,
         page_fd: OwnedFd,
-        processes: u8,
+        scale: Scale,
         now: Instant,
     ) -> Self {
         let label = label(&name.key);
-        let slot = || Slot { state: SlotState::Due(now), epoch: 0, backoff: Backoff::default() };
+        let state = |n| if n < scale.first() { SlotState::Due(now) } else { SlotState::Idle };
         Self {
             name,
             label,
             launch,
             page,
             page_fd: Rc::new(page_fd),
-            slots: (0..processes).map(|_| slot()).collect(),
+            slots: (0..scale.max).map(|n| Slot::new(state(n))).collect(),
             regions: BTreeMap::new(),
             down: None,
             last_failure: None,
             quiet: Quiet::default(),
             retiring: false,
             startup: None,
-            wanted: None,
+            scale,
+            called: false,
+            last_call: now,
+            look_at: scale.look().map(|wait| now + wait),
             policy: None,
         }
     }
@@ -214,24 +232,49 @@ impl Pool {
         }
     }
 
-    /// As many slots as the tenant has processes now. Workers of slots that are too many are returned, to be stopped.
-    pub(crate) fn resize(&mut self, processes: u8, now: Instant) -> Vec<u64> {
-        self.wanted = Some(processes);
-        while self.slots.len() < usize::from(processes) {
-            let state = SlotState::Due(now);
-            self.slots.push(Slot { state, epoch: 0, backoff: Backoff::default() });
-        }
-        let mut over = Vec::new();
-        for (i, slot) in self.slots.iter_mut().enumerate() {
-            let used = i < usize::from(processes);
+    /// What its slots do.
+    pub(crate) fn count(&self) -> Count {
+        let mut count = Count::default();
+        for slot in &self.slots {
             match slot.state {
-                SlotState::Idle if used => slot.state = SlotState::Due(now),
-                SlotState::Due(_) if !used => slot.state = SlotState::Idle,
-                SlotState::Starting(w) | SlotState::Ready(w) if !used => over.push(w),
-                _ => {}
+                SlotState::Idle => {}
+                SlotState::Due(_) => count.due += 1,
+                SlotState::Starting(_) => count.starting += 1,
+                SlotState::Ready(_) => count.ready += 1,
+                SlotState::Leaving(_) => count.leaving += 1,
             }
         }
-        over
+        count
+    }
+
+    /// Has a worker started in the first slot that is free.
+    pub(crate) fn start_another(&mut self, now: Instant) {
+        self.called = false;
+        let most = usize::from(self.scale.max);
+        if let Some(slot) = self.slots.iter_mut().take(most).find(|s| s.state == SlotState::Idle) {
+            slot.state = SlotState::Due(now);
+            slot.backoff.reset();
+        }
+    }
+
+    /// As many slots as its tenant may have workers now, and its least number of workers. Those that are there are the
+    /// caller's to replace.
+    pub(crate) fn resize(&mut self, scale: Scale, now: Instant) {
+        self.scale = scale;
+        self.look_at = scale.look().map(|wait| now + wait);
+        let most = usize::from(scale.max);
+        while self.slots.len() < most {
+            self.slots.push(Slot::new(SlotState::Idle));
+        }
+        for slot in self.slots.iter_mut().skip(most) {
+            if let SlotState::Due(_) = slot.state {
+                slot.state = SlotState::Idle;
+            }
+        }
+        let used = self.slots.iter().take(most).filter(|s| s.state != SlotState::Idle).count();
+        for _ in used..usize::from(scale.first()) {
+            self.start_another(now);
+        }
     }
 
     /// No more starts; the workers that exist are [`SlotState::Leaving`]. Returns them.
@@ -273,7 +316,7 @@ mod tests {
             httpd: None,
         });
         let (page, fd) = PoolPage::create().unwrap();
-        Pool::new(name, launch, page, fd, processes, now)
+        Pool::new(name, launch, page, fd, Scale::fixed(processes), now)
     }
 
     #[test]
@@ -331,17 +374,36 @@ mod tests {
     }
 
     #[test]
-    fn pools_grow_and_shrink() {
+    fn a_reload_changes_the_number_of_slots() {
         let now = Instant::now();
         let mut p = pool(2, now);
         p.slots[0].state = SlotState::Ready(1);
         p.slots[1].state = SlotState::Ready(2);
-        assert!(p.resize(3, now).is_empty());
+        p.resize(Scale::fixed(3), now);
         assert_eq!(p.slots[2].state, SlotState::Due(now));
-        assert_eq!(p.resize(1, now), [2]);
-        assert_eq!((p.slots[2].state, p.wanted), (SlotState::Idle, Some(1)));
-        assert!(p.resize(3, now).is_empty());
+        p.resize(Scale::fixed(1), now);
+        assert_eq!((p.slots[2].state, p.slots[1].state), (SlotState::Idle, SlotState::Ready(2)));
+        p.resize(Scale { min: 0, max: 3, idle: None }, now);
+        assert_eq!(p.slots[2].state, SlotState::Idle, "not before somebody waits");
+        p.resize(Scale::fixed(3), now);
         assert_eq!(p.slots[2].state, SlotState::Due(now));
+    }
+
+    #[test]
+    fn an_elastic_pool_starts_one_and_then_as_asked() {
+        let now = Instant::now();
+        let (page, fd) = PoolPage::create().unwrap();
+        let launch = Rc::clone(&pool(1, now).launch);
+        let name = PoolName { instance: 1, generation: 1, key: key("alice", "main") };
+        let scale = Scale { min: 0, max: 3, idle: Some(Duration::from_secs(4)) };
+        let mut p = Pool::new(name, launch, page, fd, scale, now);
+        assert_eq!(p.count(), Count { due: 1, ..Count::default() });
+        assert_eq!(p.look_at, Some(now + Duration::from_secs(1)));
+        p.slots[0].state = SlotState::Leaving(1);
+        p.called = true;
+        p.start_another(now);
+        assert_eq!((p.slots[1].state, p.called), (SlotState::Due(now), false));
+        assert_eq!(p.count(), Count { due: 1, leaving: 1, ..Count::default() });
     }
 
     #[test]

@@ -67,7 +67,13 @@ impl Server {
         if let Some(conn) = worker.conn.take() {
             conn.close(&self.poller);
         }
+        let (pool, is_declared) = (worker.pool, worker.tenant.declared.is_some());
         self.replace(worker, &how);
+        if is_declared {
+            let now = Instant::now();
+            self.drop_unknown(pool, now);
+            self.tidy_tenants(now);
+        }
     }
 
     /// Logs what is left in the output pipe.
@@ -106,9 +112,13 @@ impl Server {
         pool.page.ring_all();
         let Some(entry) = pool.slots.get_mut(usize::from(worker.slot)) else { return };
         let (slot, pid) = (worker.slot, raw(worker.pid));
+        if worker.resting && !worker.recycled && !pool.retiring {
+            self.rested(&worker, how, now);
+            return;
+        }
         if worker.recycled && !pool.retiring {
             // Asked to go so that another can come: what its tenant is now, or nobody if there are fewer.
-            let wanted = pool.wanted.is_none_or(|n| slot < n);
+            let wanted = slot < pool.scale.max;
             entry.state = if wanted { SlotState::Due(now) } else { SlotState::Idle };
             self.log.debug(
                 codes::TENANTS,

@@ -22,7 +22,7 @@ use crate::sandbox::shared::Shared;
 use crate::server::Server;
 use crate::spawn::{Launch, StartError};
 use crate::tenants::file::Profile;
-use crate::tenants::{Changes, Registry, Tenant, closed_policy, some_of};
+use crate::tenants::{Changes, NO_TENANT, Registry, Tenant, closed_policy, some_of};
 use crate::workers::KillReason;
 
 /// When a worker that was asked to stop is killed, after its time.
@@ -45,7 +45,27 @@ pub(crate) struct Tenants {
     /// Tenants of whom it was said that they lack something.
     said: HashMap<String, u64>,
     /// Those that have a control group.
-    groups: HashMap<String, String>,
+    pub(crate) groups: HashMap<String, String>,
+}
+
+impl Tenants {
+    /// Tenants for which a sandbox is prepared.
+    pub(crate) fn prepared_names(&self) -> impl Iterator<Item = &String> {
+        self.prepared.keys()
+    }
+
+    /// Puts away what was made for a tenant's workers; false if its control group is still in use.
+    pub(crate) fn put_away(&mut self, name: &str) -> bool {
+        self.prepared.remove(name);
+        let (Some(group), Some(machine)) = (self.groups.get(name), &self.machine) else {
+            return true;
+        };
+        let gone = machine.cgroups.remove(group);
+        if gone {
+            self.groups.remove(name);
+        }
+        gone
+    }
 }
 
 fn cannot(reason: impl Into<String>) -> StartError {
@@ -136,8 +156,7 @@ impl Server {
             pool.policy = policy;
             let children: Vec<(u64, u32)> =
                 pool.regions.values().map(|r| (r.child, r.number)).collect();
-            let processes = tenant.as_ref().map_or(1, |t| t.processes());
-            pool.resize(processes, now);
+            pool.resize(tenant.as_ref().map_or(NO_TENANT, |t| t.scale()), now);
             for slot in &mut pool.slots {
                 if let SlotState::Starting(w) | SlotState::Ready(w) = slot.state {
                     slot.state = SlotState::Leaving(w);
@@ -163,7 +182,7 @@ impl Server {
         let grace = worker.tenant.stop_time();
         worker.kill_at = Some((now + grace + GRACE_MARGIN, KillReason::Stop));
         let grace_ms = u32::try_from(grace.as_millis()).unwrap_or(u32::MAX);
-        self.tell_worker(id, &ToWorker::Stop { grace_ms }, &[]);
+        self.tell_worker(id, &ToWorker::Drain { grace_ms: Some(grace_ms) }, &[]);
     }
 
     /// The tenant of this name as it is now, or why there is none.

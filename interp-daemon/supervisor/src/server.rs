@@ -28,6 +28,9 @@ use crate::workers::{KillReason, Worker};
 
 /// How long workers may finish what they are doing.
 const GRACE: Duration = Duration::from_secs(10);
+/// The same when httpd is gone, its children with it: it has waited for its requests itself, and what still runs is for
+/// nobody.
+const ALONE_GRACE: Duration = Duration::from_secs(2);
 /// After the system has refused a connection for want of something.
 const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
 /// The most packets taken from one socket before the others have their turn.
@@ -84,6 +87,8 @@ pub(crate) struct Server {
     /// Connections to be given up once nobody is going through them.
     pub(crate) doomed: Vec<(u64, String)>,
     pub(crate) stopping: bool,
+    /// How long workers have when everything stops.
+    grace: Duration,
     notify: Notify,
     /// Strangers that connect.
     pub(crate) peer_quiet: Quiet,
@@ -94,6 +99,8 @@ pub(crate) struct Server {
     pub(crate) run_dir: Option<PathBuf>,
     pub(crate) tenants: Tenants,
     pub(crate) admin: Option<Admin>,
+    /// When what is kept for tenants is looked through again.
+    pub(crate) tidy_at: Option<Instant>,
 }
 
 impl Server {
@@ -129,6 +136,7 @@ impl Server {
             buffer: vec![0; MAX_PACKET],
             doomed: Vec::new(),
             stopping: false,
+            grace: GRACE,
             notify: start.notify,
             peer_quiet: Quiet::default(),
             packet_quiet: Quiet::default(),
@@ -136,6 +144,7 @@ impl Server {
             run_dir: start.run_dir,
             tenants: Tenants::default(),
             admin: None,
+            tidy_at: None,
         };
         server.apply_settings();
         server.open_admin();
@@ -275,11 +284,14 @@ impl Server {
             return;
         }
         let count = self.workers.len();
+        if self.managed && self.channel.is_none() && self.children.is_empty() {
+            self.grace = ALONE_GRACE;
+        }
         self.log.notice(
             codes::STOPPING,
             format_args!(
                 "vivariumd is stopping: {why}; {count} workers have {} s to finish",
-                GRACE.as_secs()
+                self.grace.as_secs()
             ),
         );
         self.notify.say("STOPPING=1");
@@ -319,10 +331,10 @@ impl Server {
         if self.index.get(&pool.name) == Some(&id) {
             self.index.remove(&pool.name);
         }
+        let most = if self.stopping { self.grace } else { Duration::MAX };
         for id in pool.retire() {
             let Some(worker) = self.workers.get_mut(&id) else { continue };
-            let grace =
-                worker.tenant.stop_time().min(if self.stopping { GRACE } else { Duration::MAX });
+            let grace = worker.tenant.stop_time().min(most);
             worker.kill_at = Some((Instant::now() + grace + GRACE_MARGIN, KillReason::Stop));
             let grace_ms = u32::try_from(grace.as_millis()).unwrap_or(u32::MAX);
             self.tell_worker(id, &ToWorker::Stop { grace_ms }, &[]);
@@ -346,23 +358,26 @@ impl Server {
             );
         }
         self.pools.remove(&id);
+        self.tidy_tenants(Instant::now());
     }
 
     // ---- timers ----
 
     fn next_deadline(&self) -> Option<Instant> {
-        let pools = self.pools.values().filter_map(Pool::next_start);
+        let pools = self.pools.values().flat_map(|p| [p.next_start(), p.look_at]).flatten();
         let workers = self.workers.values().filter_map(Worker::deadline);
         let children = self.children.values().filter_map(Child::deadline);
         pools
             .chain(workers)
             .chain(children)
             .chain(self.listen_again)
+            .chain(self.tidy_at)
             .chain(self.generations.next_deadline())
             .min()
     }
 
     fn timers(&mut self, now: Instant) {
+        self.look_for_idle(now);
         self.start_due(now);
         self.worker_timers(now);
         self.child_timers(now);

@@ -68,6 +68,8 @@ pub(crate) struct Worker {
     pub(crate) killed: bool,
     /// Asked to stop so that another can take its place.
     pub(crate) recycled: bool,
+    /// Asked to end because it had nothing to do.
+    pub(crate) resting: bool,
 }
 
 impl Worker {
@@ -164,6 +166,7 @@ impl Server {
             tenant,
             killed: false,
             recycled: false,
+            resting: false,
         };
         self.workers.insert(id, worker);
         if let Some(data) = startup {
@@ -314,6 +317,7 @@ impl Server {
         let Some(pool) = self.pools.get_mut(&worker.pool) else { return };
         if let Some(entry) = pool.slots.get_mut(usize::from(slot)) {
             entry.state = SlotState::Ready(id);
+            entry.watch = None;
         }
         pool.down = None;
         self.log.info(

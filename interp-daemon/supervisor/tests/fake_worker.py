@@ -135,7 +135,7 @@ def main():
             with open(os.path.join(DIR, "eof-%d" % os.getpid()), "w"):
                 pass
             sys.exit(0)
-        kind = ("startup", "region", "gone", "stop")[data[0]]
+        kind = ("startup", "region", "gone", "stop", "drain")[data[0]]
         if kind == "startup":
             say("startup %s %s" % (os.environ.get("VIVARIUM_STARTUP"), data[2:].decode()))
             continue
@@ -144,8 +144,8 @@ def main():
             sizes.append(str(os.fstat(fd).st_size))
             os.close(fd)
         if FAKE != "quiet":
-            say("%s %d [%s]" % (kind, read_number(data, 1), ",".join(sizes)))
-        if kind == "stop" and FAKE != "stubborn":
+            say("%s %d [%s]" % (kind, read_number(data, 1) if len(data) > 1 else 0, ",".join(sizes)))
+        if kind in ("stop", "drain") and FAKE != "stubborn":
             sys.exit(0)
 
 

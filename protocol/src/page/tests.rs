@@ -179,3 +179,19 @@ fn a_ring_for_one_slot_wakes_it_though_another_shares_its_bit() {
         other.join().unwrap();
     }
 }
+
+#[test]
+fn a_slots_activity_is_its_own() {
+    let (page, _fd) = PoolPage::create().unwrap();
+    let before = page.taken();
+    page.count_taken(3);
+    page.count_taken(3);
+    page.count_taken(4);
+    assert_eq!((page.activity(3), page.activity(4), page.activity(5)), ((2, 0), (1, 0), (0, 0)));
+    assert_eq!(page.taken().wrapping_sub(before), 3);
+    page.sleep(4, false, Duration::from_secs(60), || {
+        assert_eq!(page.activity(4), (1, 1), "it is about to sleep");
+        true
+    });
+    assert_eq!(page.activity(4), (1, 0));
+}

@@ -259,3 +259,16 @@ fn every_offer_is_run_once_or_withdrawn_once() {
     assert_eq!(runs.load(Ordering::Relaxed) + withdrawn, ROUNDS);
     assert!(withdrawn > 0 && withdrawn < ROUNDS, "{withdrawn}");
 }
+
+#[test]
+fn what_is_ones_own_is_taken_and_nothing_else() {
+    let region = region(3);
+    region.offer(0, None);
+    region.offer(1, Some(OTHER));
+    assert_eq!(region.take_own(ME), None);
+    region.offer(2, Some(ME));
+    assert_eq!(region.take_own(ME), Some(2));
+    assert_eq!(region.claim(2), Claim::Claimed(ME));
+    assert_eq!(region.take_own(ME), None);
+    assert_eq!(region.take(ME), Some(0), "the common one is still there");
+}

@@ -175,11 +175,12 @@ impl Hierarchies {
         self.split.values().chain(&self.unified)
     }
 
-    /// Removes a group that nobody is in.
-    pub(crate) fn remove(&self, name: &str) {
-        for root in self.roots() {
-            let _ = fs::remove_dir(self.below(root, name));
-        }
+    /// Removes a group that nobody is in; whether it is gone.
+    pub(crate) fn remove(&self, name: &str) -> bool {
+        self.roots().fold(true, |gone, root| match fs::remove_dir(self.below(root, name)) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => false,
+            _ => gone,
+        })
     }
 
     /// Removes what supervisors that are gone have left.

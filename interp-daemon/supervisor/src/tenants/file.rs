@@ -8,7 +8,7 @@ use serde::Deserialize;
 use vivarium_protocol::policy::{Grants, MAX_ROOT_BYTES, MAX_ROOTS};
 use vivarium_protocol::region::MAX_WORKERS;
 
-use crate::config::{AbsolutePath, Environment, Name, Threads, Umask, checked, number};
+use crate::config::{AbsolutePath, Environment, IDLE_S, Name, Threads, Umask, checked, number};
 use crate::sandbox::protection::Protection;
 
 /// What a tenant's file says.
@@ -72,7 +72,7 @@ impl Default for File {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Processes {
-    /// Started with the tenant's first request in any case.
+    /// Started with the pool's first request, and kept. 0: one is started then, and ends when there is nothing to do.
     pub(crate) min: Workers,
     /// The most.
     pub(crate) max: Workers,
@@ -285,11 +285,18 @@ pub(crate) struct Timeouts {
     pub(crate) stop_s: Seconds,
     /// For one phase of one request; 0: none.
     pub(crate) request_s: Count,
+    /// How long a worker above `min` has nothing to do before it ends; 0: it stays.
+    pub(crate) idle_s: Count,
 }
 
 impl Default for Timeouts {
     fn default() -> Self {
-        Self { start_s: Seconds(30), stop_s: Seconds(10), request_s: Count(0) }
+        Self {
+            start_s: Seconds(30),
+            stop_s: Seconds(10),
+            request_s: Count(0),
+            idle_s: Count(IDLE_S),
+        }
     }
 }
 

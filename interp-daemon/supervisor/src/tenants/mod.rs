@@ -22,6 +22,7 @@ use vivarium_protocol::policy::{DEFAULT_TENANT, Grants, TenantPolicy};
 
 pub(crate) use self::registry::{Changes, Registry, some_of};
 use crate::config;
+use crate::elastic::Scale;
 use crate::sys::exec::Identity;
 use crate::sys::users::{self, User};
 use file::File;
@@ -61,11 +62,12 @@ impl Tenant {
     }
 
     /// How many workers each of its pools has.
-    pub(crate) fn processes(&self) -> u8 {
-        match &self.declared {
-            Some(declared) => declared.file.processes.max.0,
-            None => self.base.processes.0,
-        }
+    pub(crate) fn scale(&self) -> Scale {
+        let config::Processes { min, max } = self.base.processes;
+        let idle_s = self.base.idle_s.0;
+        // Who has always as many needs no looking at.
+        let idle = (min < max && idle_s > 0).then(|| Duration::from_secs(idle_s.into()));
+        Scale { min, max, idle }
     }
 
     /// What httpd is told.
@@ -117,6 +119,9 @@ impl Tenant {
         self.declared.as_ref().map_or(usize::MAX, |d| d.file.max_interpreters.0 as usize)
     }
 }
+
+/// For a tenant that there is not: one worker, whose start fails and says why.
+pub(crate) const NO_TENANT: Scale = Scale { min: 1, max: 1, idle: None };
 
 /// A policy for a tenant that cannot be served: nothing is granted.
 pub(crate) fn closed_policy(name: &str) -> TenantPolicy {
@@ -193,7 +198,8 @@ pub(crate) fn make(
         user: Some(config::Name(user.name.clone())),
         group: None,
         python: file.python.clone(),
-        processes: config::Processes(file.processes.max.0),
+        processes: config::Processes { min: file.processes.min.0, max: file.processes.max.0 },
+        idle_s: config::Idle(file.timeouts.idle_s.0),
         threads: file.threads.clone(),
         env: file.env.clone(),
         umask: file.umask.clone(),

@@ -174,6 +174,8 @@ pub struct Setup {
     pub python: PathBuf,
     pub fake: &'static str,
     pub processes: u32,
+    /// Fewer of them while nobody waits.
+    pub least: Option<u32>,
     /// More lines for `[default]`.
     pub more: String,
     /// Lines after the sections.
@@ -202,6 +204,7 @@ impl Setup {
             python,
             fake,
             processes: 2,
+            least: None,
             more: String::new(),
             sections: String::new(),
             package_dir,
@@ -218,7 +221,10 @@ impl Setup {
             "[default]\n{user}python = '{}'\nprocesses = {}\nenv = {{ FAKE = '{}', FAKE_DIR = '{}' }}\n{}\n\
              [log]\nlevel = 'debug'\n{}\n",
             self.python.display(),
-            self.processes,
+            match self.least {
+                Some(least) => format!("{{ min = {least}, max = {} }}", self.processes),
+                None => self.processes.to_string(),
+            },
             self.fake,
             self.dir.0.display(),
             self.more,

@@ -20,6 +20,7 @@ use vivarium_protocol::region::{MAX_WORKERS, Owner, Region};
 use vivarium_protocol::seqpacket::{self, PacketError};
 use vivarium_protocol::{PROTOCOL_VERSION, codes};
 
+use super::drain::{self, Drain};
 use super::lock;
 use super::regions::{Entry, Regions};
 use super::tree::Tree;
@@ -41,6 +42,8 @@ pub(crate) struct Worker {
     pub(crate) interpreter: String,
     control: OwnedFd,
     stopping: AtomicBool,
+    /// What it was told: see [`super::drain`].
+    pub(crate) drain: Drain,
     /// The supervisor is gone.
     orphaned: AtomicBool,
     news: Mutex<News>,
@@ -134,6 +137,7 @@ pub(crate) fn set_up(slot: &str, epoch: &str, interpreter: &str) -> Result<(), S
         interpreter: interpreter.to_owned(),
         control,
         stopping: AtomicBool::new(false),
+        drain: Drain::default(),
         orphaned: AtomicBool::new(false),
         news: Mutex::default(),
         bell: Condvar::new(),
@@ -202,7 +206,7 @@ impl Worker {
         self.stopping.load(Ordering::Acquire)
     }
 
-    fn stop(&self, grace: Duration) {
+    pub(super) fn stop(&self, grace: Duration) {
         {
             let mut news = lock(&self.news);
             let deadline = Instant::now() + grace;
@@ -236,6 +240,9 @@ impl Worker {
     fn serve_control(&self) {
         let mut listening = true;
         loop {
+            if self.drain.is_on() {
+                self.drain_on();
+            }
             let deadline = lock(&self.news).deadline;
             let left = deadline.map(|d| d.saturating_duration_since(Instant::now()));
             if left.is_some_and(|l| l.is_zero()) {
@@ -247,6 +254,11 @@ impl Worker {
                 std::thread::sleep(left.unwrap_or(ORPHAN_GRACE));
                 continue;
             }
+            let left = if self.drain.is_on() && !self.is_stopping() {
+                Some(left.map_or(drain::LOOK, |l| l.min(drain::LOOK)))
+            } else {
+                left
+            };
             let timeout = left.map(|l| Timespec {
                 tv_sec: i64::try_from(l.as_secs()).unwrap_or(i64::MAX),
                 tv_nsec: i64::from(l.subsec_nanos()),
@@ -301,7 +313,21 @@ impl Worker {
                     self.end_region(&entry);
                 }
             }
+            ToWorker::Drain { grace_ms } => {
+                self.drain.begin(grace_ms.map(|ms| Duration::from_millis(ms.into())));
+                self.page.ring_all();
+            }
             ToWorker::Stop { grace_ms } => self.stop(Duration::from_millis(grace_ms.into())),
+        }
+    }
+
+    /// The last request may be over, or the time.
+    fn drain_on(&self) {
+        if self.is_stopping() {
+            return;
+        }
+        if let Some(grace) = self.drain.over(|| self.regions.keeps_any()) {
+            self.stop(grace);
         }
     }
 

@@ -5,6 +5,7 @@ pub(crate) mod calls;
 pub(crate) mod control;
 pub(crate) mod conversation;
 pub(crate) mod dispatcher;
+mod drain;
 pub(crate) mod gate;
 pub(crate) mod phases;
 pub(crate) mod regions;

@@ -142,6 +142,16 @@ impl Regions {
         after.iter().chain(before).find_map(|e| e.region.take(me).map(|lane| (Arc::clone(e), lane)))
     }
 
+    /// Claims a lane that is offered to this very worker.
+    pub(crate) fn take_own(&self, me: Owner) -> Option<(Arc<Entry>, u32)> {
+        self.read().iter().find_map(|e| e.region.take_own(me).map(|lane| (Arc::clone(e), lane)))
+    }
+
+    /// Whether objects of any request are kept for a later phase.
+    pub(crate) fn keeps_any(&self) -> bool {
+        self.read().iter().any(|e| !lock(&e.trees).is_empty())
+    }
+
     /// How many lanes are on offer to this worker.
     pub(crate) fn count_ready(&self, slot: u8) -> u32 {
         self.read().iter().map(|e| e.region.count_ready(slot)).sum()

@@ -11,6 +11,7 @@ use vivarium_protocol::polling::Habit;
 
 use super::control::{Worker, worker};
 use super::conversation::{Conversation, Trouble};
+use super::drain::{self, Busy};
 use super::phases;
 use super::regions::Entry;
 use super::seats::{self, Seat};
@@ -35,18 +36,19 @@ pub(crate) fn serve(py: Python<'_>) {
     let mut last = Last::Slept;
     while !worker.is_stopping() {
         turn = turn.wrapping_add(1);
-        let claimed = if last == Last::HandsOver {
+        let claimed = if last == Last::HandsOver || worker.drain.is_on() {
             None
         } else {
             seat.promise(&worker.page);
-            worker.regions.take(worker.me, turn)
+            take(worker, turn)
         };
         let claimed = claimed.or_else(|| py.detach(|| wait(worker, &seat, turn, last)));
-        let Some((entry, lane)) = claimed else { break };
-        worker.page.count_taken();
+        let Some(Claimed { entry, lane, busy }) = claimed else { break };
+        worker.page.count_taken(slot);
         seat.begin(&worker.page);
         converse(py, entry, lane);
         seat.end();
+        drop(busy);
         // Another thread of this worker looks too: one is enough, and the interpreter runs one at a time anyway.
         last = if seats::short() && worker.page.looking_in(slot) > 1 {
             Last::HandsOver
@@ -68,14 +70,51 @@ enum Last {
     HandsOver,
 }
 
+/// A lane that this thread has.
+struct Claimed {
+    entry: Arc<Entry>,
+    lane: u32,
+    /// The worker does not end while it is drained.
+    busy: Busy<'static>,
+}
+
+/// Claims a lane that this worker may have now.
+fn take(worker: &'static Worker, turn: usize) -> Option<Claimed> {
+    let busy = worker.drain.busy();
+    let (entry, lane) = if worker.drain.is_on() {
+        worker.regions.take_own(worker.me)?
+    } else {
+        worker.regions.take(worker.me, turn)?
+    };
+    Some(Claimed { entry, lane, busy })
+}
+
+/// Waits for the next phase of a request that is kept here; none when the worker is to stop.
+fn wait_drained(worker: &'static Worker, seat: &Seat, turn: usize) -> Option<Claimed> {
+    seat.withdraw(&worker.page);
+    // What this thread was woken for, or would have looked for, is somebody else's.
+    if worker.regions.any_ready(worker.me.slot) {
+        worker.page.ring_anyhow(None);
+    }
+    while !worker.is_stopping() {
+        seats::withdraw_stuck(&worker.page);
+        let claimed = take(worker, turn);
+        if claimed.is_some() {
+            return claimed;
+        }
+        std::thread::sleep(drain::LOOK);
+    }
+    None
+}
+
 /// Waits for a lane, polling first if that is promising; none when the worker is to stop.
-fn wait(worker: &Worker, seat: &Seat, turn: usize, last: Last) -> Option<(Arc<Entry>, u32)> {
+fn wait(worker: &'static Worker, seat: &Seat, turn: usize, last: Last) -> Option<Claimed> {
     let slot = worker.me.slot;
     let mut waiting = (last == Last::Served).then(|| IDLE.begin(POLL));
     if let Some(waiting) = &mut waiting {
         while waiting.yield_once() {
             if worker.regions.any_ready(slot)
-                && let Some(found) = worker.regions.take(worker.me, turn)
+                && let Some(found) = take(worker, turn)
             {
                 return Some(found);
             }
@@ -84,17 +123,25 @@ fn wait(worker: &Worker, seat: &Seat, turn: usize, last: Last) -> Option<(Arc<En
     }
     let mut hands_over = last == Last::HandsOver;
     while !worker.is_stopping() {
+        if worker.drain.is_on() {
+            return wait_drained(worker, seat, turn);
+        }
         seat.withdraw(&worker.page);
         worker.page.sleep(slot, !hands_over, NAP, || {
-            worker.is_stopping() || (!hands_over && worker.regions.any_ready(slot))
+            worker.is_stopping()
+                || worker.drain.is_on()
+                || (!hands_over && worker.regions.any_ready(slot))
         });
         hands_over = false;
         if worker.is_stopping() {
             break;
         }
+        if worker.drain.is_on() {
+            continue;
+        }
         seat.promise(&worker.page);
         seats::withdraw_stuck(&worker.page);
-        if let Some(found) = worker.regions.take(worker.me, turn) {
+        if let Some(found) = take(worker, turn) {
             wake_more(worker);
             return Some(found);
         }
