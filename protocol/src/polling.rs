@@ -38,12 +38,18 @@ fn nanos_at(moment: Instant) -> u64 {
 #[derive(Debug)]
 pub struct Habit {
     nanos: AtomicU32,
+    hope: Duration,
 }
 
 impl Habit {
     /// Nothing is known yet.
     pub const fn new() -> Self {
-        Self { nanos: AtomicU32::new(30_000) }
+        Self::hoping(HOPE)
+    }
+
+    /// The same for waits that are worth polling for if they usually take less than `hope`: less than 500 µs.
+    pub const fn hoping(hope: Duration) -> Self {
+        Self { nanos: AtomicU32::new(30_000), hope }
     }
 
     /// A moving average over the last eight waits or so.
@@ -61,7 +67,7 @@ impl Habit {
     /// Begins a wait. `at_most` bounds the polling: nothing for nothing.
     pub fn begin(&self, at_most: Duration) -> Wait<'_> {
         let usual = self.usual();
-        let wish = if usual < HOPE { usual * 2 + GLANCE } else { GLANCE };
+        let wish = if usual < self.hope { usual * 2 + GLANCE } else { GLANCE };
         let began = Instant::now();
         let rests = nanos_at(began) < REST_UNTIL.load(Ordering::Relaxed);
         let poll = if rests { Duration::ZERO } else { wish.min(at_most) };
