@@ -72,6 +72,7 @@ request_hooks! {
     Authz "auth_checker" |r| phases::early(r, Phase::Authz);
     Type "type_checker" |r| phases::early(r, Phase::Type);
     Fixup "fixups" phases::fixups;
+    BeforeContent "the first content handler" phases::before_content;
     Content "the content handler" phases::content;
     Log "log_transaction" phases::log_transaction;
 }
@@ -99,7 +100,10 @@ pub(crate) unsafe extern "C" fn register(pool: *mut sys::apr_pool_t) {
         sys::ap_hook_type_checker(Some(request_hook::<Type>), null(), null(), first);
         sys::ap_hook_fixups(Some(request_hook::<Fixup>), null(), null(), middle);
         sys::ap_hook_log_transaction(Some(request_hook::<Log>), null(), null(), middle);
+        let really_first = sys::APR_HOOK_REALLY_FIRST;
+        sys::ap_hook_handler(Some(request_hook::<BeforeContent>), null(), null(), really_first);
         sys::ap_hook_handler(Some(request_hook::<Content>), null(), null(), sys::APR_HOOK_MIDDLE);
+        sys::ap_hook_insert_error_filter(Some(error_page), null(), null(), middle);
     }
 }
 
@@ -168,6 +172,15 @@ unsafe extern "C" fn child_init(p: *mut sys::apr_pool_t, _s: *mut sys::server_re
         MAX_THREADS.store(mpm_number(sys::AP_MPMQ_MAX_THREADS), Ordering::Relaxed);
         MAX_CHILDREN.store(mpm_number(sys::AP_MPMQ_MAX_DAEMONS), Ordering::Relaxed);
         crate::startup::begin();
+    });
+}
+
+unsafe extern "C" fn error_page(r: *mut sys::request_rec) {
+    guarded("an error page", (), || {
+        // SAFETY: httpd calls with a live request.
+        if let Some(r) = unsafe { Request::from_raw(r) } {
+            phases::error_page(r);
+        }
     });
 }
 

@@ -132,6 +132,17 @@ fn enter(r: Request<'_>, id: u32, run: &Rc<Run>, definition: &FilterDef) -> Resu
 /// The function behind every Python output filter.
 pub(crate) fn run_output(f: Filter, bb: Brigade) -> i32 {
     let Some(r) = f.request() else { return filter::pass(f.next(), bb) };
+    let status = output(f, r, bb);
+    if r.main().is_none()
+        && r.has_ended()
+        && let Some((tree, _)) = Tree::known(r)
+    {
+        tree.answered();
+    }
+    status
+}
+
+fn output(f: Filter, r: Request<'_>, bb: Brigade) -> i32 {
     let (tree, entry) = Tree::of(r);
     let instance = instance(f, r, &tree);
     if instance.transparent.get() {

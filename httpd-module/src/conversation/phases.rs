@@ -21,11 +21,45 @@ const NO_USER: &[u8] =
     b"python_handler: After PythonAuthenHandler req->user is NULL. Assign something to \
     req.user if returning OK to avoid this error.";
 
+fn is_ours(r: Request<'_>) -> bool {
+    matches!(r.handler(), Some(b"mod_python" | b"python-program"))
+}
+
+/// The content handlers' hook, before any: what another handler takes its time for is none of a tenant's.
+pub(crate) fn before_content(r: Request<'_>) -> i32 {
+    if !is_ours(r) {
+        answered(r, sys::OK);
+    }
+    sys::DECLINED
+}
+
+/// httpd makes an error page of its own.
+pub(crate) fn error_page(r: Request<'_>) {
+    if let Some((tree, _)) = Tree::known(r) {
+        tree.answered();
+    }
+}
+
+/// Gives back the places of a request whose content has had its turn. An error may have a page of Python's, and filters
+/// have not seen the end yet.
+fn answered(r: Request<'_>, result: i32) {
+    let more = r.main().is_some() || result >= sys::HTTP_BAD_REQUEST;
+    if !more
+        && let Some((tree, _)) = Tree::known(r)
+        && (r.has_ended() || !crate::hooks::has_output_filter(r))
+    {
+        tree.answered();
+    }
+}
+
 /// The content handler's hook.
 pub(crate) fn content(r: Request<'_>) -> i32 {
-    if !matches!(r.handler(), Some(b"mod_python" | b"python-program")) {
-        return not_ours(r);
-    }
+    let result = if is_ours(r) { our_content(r) } else { not_ours(r) };
+    answered(r, result);
+    result
+}
+
+fn our_content(r: Request<'_>) -> i32 {
     let Some((tree, entry, done)) = run_configured(r, Phase::Content) else { return sys::DECLINED };
     drop(tree);
     match done {

@@ -10,17 +10,19 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use vivarium_protocol::control::PoolKey;
 use vivarium_protocol::message::Phase;
+use vivarium_protocol::policy::is_default;
 use vivarium_protocol::region::Owner;
 
 use super::after::{CleanupPart, Job, LogPart};
 use super::body::Output;
 use super::exchange::Conversation;
-use super::queues;
+use super::{Fault, queues};
 use crate::apache::request::Request;
 use crate::apache::server::{self, Server};
 use crate::config::dir::{FilterDef, Handler};
 use crate::grants;
 use crate::link::pool::Pool;
+use crate::tenants::bulkhead::{self, Place};
 
 static TREES: AtomicU64 = AtomicU64::new(1);
 
@@ -100,6 +102,10 @@ pub(crate) struct Tree {
     /// Confined tenants whose redirects are being carried out, innermost last.
     bound: RefCell<Vec<Box<str>>>,
     strayed: Cell<bool>,
+    /// The places that it has of confined tenants: one, unless one's Python runs inside another's.
+    places: RefCell<Vec<Place>>,
+    /// No phase of Python's is left before the answer's end.
+    answered: Cell<bool>,
 }
 
 /// What hangs on a request's configuration vector.
@@ -168,6 +174,8 @@ impl Tree {
             server: root.server().number(),
             bound: RefCell::default(),
             strayed: Cell::new(false),
+            places: RefCell::default(),
+            answered: Cell::new(false),
         }
     }
 
@@ -241,6 +249,34 @@ impl Tree {
         self.running.borrow().iter().any(|c| c.pool().key().tenant == tenant)
     }
 
+    /// A place for a phase. A tree keeps the place that its first phase has got, so that no later one is refused for want of
+    /// it; after [`answered`](Self::answered) a place is for one phase.
+    pub(crate) fn place(&self, key: &PoolKey) -> Result<Place, Fault> {
+        let has = |p: &Place| p.tenant() == Some(&*key.tenant);
+        if self.runs_tenant(&key.tenant) || self.places.borrow().iter().any(has) {
+            return Ok(Place::within());
+        }
+        if !is_default(&key.tenant) {
+            // Nobody waits for one tenant with another's place in hand, unless that one's Python is at work.
+            self.places.borrow_mut().retain(|p| p.tenant().is_some_and(|t| self.runs_tenant(t)));
+        }
+        let place = bulkhead::enter_for(key)?;
+        if place.tenant().is_none() || self.answered.get() {
+            return Ok(place);
+        }
+        let since = place.since;
+        self.places.borrow_mut().push(place);
+        Ok(Place::within_since(since))
+    }
+
+    /// The answer is made, or somebody else makes it: gives the places back, unless Python is at work.
+    pub(crate) fn answered(&self) {
+        if self.running.borrow().is_empty() {
+            self.answered.set(true);
+            self.places.borrow_mut().clear();
+        }
+    }
+
     pub(crate) fn begin(&self, c: &Rc<Conversation>) {
         self.running.borrow_mut().push(Rc::clone(c));
     }
@@ -279,6 +315,8 @@ impl Tree {
 
 impl Drop for Tree {
     fn drop(&mut self) {
+        // What is left to do may need one.
+        self.places.get_mut().clear();
         let homes = std::mem::take(self.homes.get_mut());
         let log = self.log.get_mut().take();
         let entries = std::mem::take(self.entries.get_mut());

@@ -1,0 +1,178 @@
+"""What the tenants of tests/attacks/test_phases.py and test_between.py do in each phase.
+
+The query says what: `hang=PHASE` waits in that phase until the file `release` is in the document root (`root`), `say=PHASE`
+only logs it, `no=PHASE` refuses the request there.
+"""
+
+import os
+import threading
+import time
+
+from mod_python import apache
+
+PASSWORD = "right"
+MEETING = threading.Semaphore(0)
+FORGED = b"HTTP/1.1 200 forged\r\nX-Forged: yes\r\nContent-Length: 7\r\n\r\nforged\n"
+
+
+def arg(req, name):
+    for part in (req.args or "").split("&"):
+        key, _, value = part.partition("=")
+        if key == name:
+            return value
+    return None
+
+
+def phase(req, name, good=apache.OK):
+    """One phase's turn."""
+    if name in (arg(req, "say"), arg(req, "hang")):
+        req.log_error(f"in {name} {arg(req, 'value')}.")
+    if arg(req, "hang") == name:
+        release = os.path.join(arg(req, "root"), arg(req, "until") or "release")
+        while not os.path.exists(release):
+            time.sleep(0.02)
+    if arg(req, "no") == name:
+        return apache.HTTP_FORBIDDEN
+    return good
+
+
+def postreadrequesthandler(req):
+    return phase(req, "postread")
+
+
+def transhandler(req):
+    if arg(req, "sneak"):
+        # Python of its own choice, for a request that may come to be another tenant's.
+        req.register_output_filter("sneak", f"sneaked::{arg(req, 'sneak')}", os.path.dirname(__file__))
+        req.add_output_filter("sneak")
+        req.add_handler("PythonAccessHandler", f"sneaked::{arg(req, 'sneak')}", os.path.dirname(__file__))
+        req.add_handler("PythonAuthzHandler", f"sneaked::{arg(req, 'sneak')}", os.path.dirname(__file__))
+    return phase(req, "trans", apache.DECLINED)
+
+
+def accesshandler(req):
+    return phase(req, "access")
+
+
+def authenhandler(req):
+    req.user = "somebody"
+    return phase(req, "authen")
+
+
+def fixuphandler(req):
+    return phase(req, "fixup")
+
+
+def loghandler(req):
+    return phase(req, "log")
+
+
+def outputfilter(filter):
+    """Hands everything on; `longer` and `shorter` change how much there is."""
+    if filter.req.main is None:
+        phase(filter.req, "filter")
+    data = filter.read()
+    while data:
+        if not arg(filter.req, "shorter"):
+            filter.write(data)
+        data = filter.read()
+    if arg(filter.req, "longer"):
+        filter.req.headers_out["Content-Length"] = arg(filter.req, "longer")
+        filter.flush()
+        filter.write(FORGED)
+    if data is None:
+        filter.close()
+
+
+def handler(req):
+    req.content_type = "text/plain"
+    if arg(req, "meet"):
+        # Two of them at once, or none.
+        MEETING.release()
+        while MEETING._value < 2:
+            time.sleep(0.005)
+    result = phase(req, "handler")
+    if arg(req, "length"):
+        return lengths(req)
+    req.write(f"{apache.interpreter} {arg(req, 'value')}\n")
+    return result
+
+
+def lengths(req):
+    """An answer whose length is not what it says."""
+    how = arg(req, "length")
+    if how == "none":
+        req.set_content_length(60)
+        return apache.OK
+    if how == "status":
+        req.status = apache.HTTP_NOT_MODIFIED
+        req.headers_out["Content-Length"] = "4"
+        req.write(FORGED)
+        return apache.OK
+    if how == "packed":
+        # httpd's own filter keeps what it is given for a while: the head goes out later than the first write.
+        req.add_output_filter("DEFLATE")
+        req.write(b"x" * 300000)
+        req.get_remote_host()
+        req.headers_out["Content-Length"] = "4"
+        req.write(b"y")
+        req.flush()
+        req.write(FORGED)
+        return apache.OK
+    req.headers_out["Content-Length"] = arg(req, "says") or "60"
+    req.write(b"abcd")
+    if how != "gathered":
+        req.flush()
+    if how == "done":
+        return apache.DONE
+    if how == "error":
+        return apache.HTTP_NOT_FOUND
+    if how == "raise":
+        raise ValueError("in the middle")
+    if how == "die":
+        os._exit(3)
+    if how == "redirect":
+        req.internal_redirect("/more/page?forged=1")
+    if how == "more":
+        req.write(FORGED)
+    return apache.OK
+
+
+def forged(req):
+    req.write(FORGED)
+    return apache.OK
+
+
+def allow(req, user, password):
+    return password == PASSWORD
+
+
+class Accounts:
+    """A provider that hangs, dies, or lies, as its section says."""
+
+    @staticmethod
+    def checkpassword(req, user, password):
+        trouble(req)
+        return password == PASSWORD
+
+    @staticmethod
+    def groups(req, user):
+        trouble(req)
+        return ["staff"]
+
+
+def trouble(req):
+    how = arg(req, "how")
+    if how == "hang":
+        req.log_error(f"asked and hangs {arg(req, 'value')}.")
+        while not os.path.exists(os.path.join(arg(req, "root"), "release")):
+            time.sleep(0.02)
+    elif how == "die":
+        os._exit(3)
+    elif how == "raise":
+        raise ValueError("no answer")
+
+
+def connectionhandler(conn):
+    conn.write(b"spoken by Python\n")
+    return apache.OK
