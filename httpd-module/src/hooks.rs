@@ -15,7 +15,7 @@ use crate::apache::filter::{self, Demand, Filter};
 use crate::apache::pool::Pool;
 use crate::apache::request::Request;
 use crate::apache::server::Server;
-use crate::conversation::{connections, filters, phases};
+use crate::conversation::{connections, filters, length, phases};
 use crate::{daemon, retained, sys};
 
 /// The pool of the configuration that is in force, for the parent.
@@ -119,6 +119,7 @@ unsafe extern "C" fn pre_config(
             for (name, is_input) in filters::OWN_NAMES {
                 register_filter(pool, name, is_input);
             }
+            register_length(pool);
         }
         sys::OK
     })
@@ -226,6 +227,28 @@ unsafe extern "C" fn input_filter(
             _ => sys::APR_EGENERAL,
         }
     })
+}
+
+unsafe extern "C" fn length_filter(
+    f: *mut sys::ap_filter_t,
+    bb: *mut sys::apr_bucket_brigade,
+) -> c_int {
+    guarded("the length filter", sys::APR_EGENERAL, || {
+        // SAFETY: as in `output_filter`.
+        match unsafe { (Filter::from_raw(f), Brigade::from_raw(bb)) } {
+            (Some(f), Some(bb)) => length::run(f, bb),
+            _ => sys::APR_EGENERAL,
+        }
+    })
+}
+
+/// Makes the filter known that counts answers: behind the one that writes their heads, in front of the one for chunks.
+fn register_length(pool: Pool<'_>) {
+    let kind = sys::AP_FTYPE_PROTOCOL + 1;
+    // SAFETY: as in `register_filter`.
+    unsafe {
+        sys::ap_register_output_filter(pool.dup(length::NAME), Some(length_filter), None, kind);
+    }
 }
 
 /// Makes a filter name known to httpd.

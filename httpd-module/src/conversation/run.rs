@@ -14,7 +14,7 @@ use vivarium_protocol::wire::Writer;
 
 use super::exchange::{Conversation, Level};
 use super::tree::Tree;
-use super::{Fault, snapshot};
+use super::{Fault, length, snapshot};
 use crate::apache::ops;
 use crate::apache::request::Request;
 use crate::config::dir::{DirConf, Handler};
@@ -133,6 +133,9 @@ fn on_own_lane(
             }
             None => (find_pool(key)?, None),
         };
+        if pool.tenant().confined().is_some() {
+            length::watch(r, tree);
+        }
         payload.clear();
         let alone = to.is_none();
         let last = alone && is_last(r, what.phase);

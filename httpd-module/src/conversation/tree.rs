@@ -104,6 +104,8 @@ pub(crate) struct Tree {
     strayed: Cell<bool>,
     /// The places that it has of confined tenants: one, unless one's Python runs inside another's.
     places: RefCell<Vec<Place>>,
+    /// The answer's length is counted.
+    watched: Cell<bool>,
     /// No phase of Python's is left before the answer's end.
     answered: Cell<bool>,
 }
@@ -175,6 +177,7 @@ impl Tree {
             bound: RefCell::default(),
             strayed: Cell::new(false),
             places: RefCell::default(),
+            watched: Cell::new(false),
             answered: Cell::new(false),
         }
     }
@@ -267,6 +270,11 @@ impl Tree {
         let since = place.since;
         self.places.borrow_mut().push(place);
         Ok(Place::within_since(since))
+    }
+
+    /// Whether the answer's length is counted already; it is from now on.
+    pub(crate) fn is_watched(&self) -> bool {
+        self.watched.replace(true)
     }
 
     /// The answer is made, or somebody else makes it: gives the places back, unless Python is at work.
