@@ -13,7 +13,7 @@
 //! (`-m vivarium.worker`) mean nothing to it.
 //!
 //! * `VIVARIUM_HOSTILE_MODE`: `mixed` (the default), `honest`, `chatter`, `random`, `lies`, `scribble`, `flood`, `silent`,
-//!   `die`.
+//!   `die`, `foreign.table` and others that name a request of another tenant's.
 //! * `VIVARIUM_HOSTILE_SEED`: a number (default 1). Slot, epoch, thread and region are mixed in, so that a restarted worker
 //!   does something else, and the same one the same again.
 //! * `VIVARIUM_HOSTILE_PATIENCE_MS`: how long one conversation lasts at most (default 2000; `silent` knows no end). A
@@ -159,7 +159,7 @@ impl Worker {
     }
 
     fn play(&self, place: &Place, player: &mut Hostile, lane: u32, rng: &mut Rng) {
-        if !matches!(self.mode, Mode::Honest | Mode::Silent) && rng.one_in(4) {
+        if !matches!(self.mode, Mode::Honest | Mode::Silent | Mode::Foreign(_)) && rng.one_in(4) {
             throw_descriptors(place, rng);
         }
         let start = Instant::now();

@@ -109,6 +109,12 @@ def lengths(req):
         req.headers_out["Content-Length"] = "4"
         req.write(FORGED)
         return apache.OK
+    if how in ("two", "err"):
+        # Who goes by the one and who goes by the other find the answer's end in two places.
+        req.headers_out["Content-Length"] = str(4 + len(FORGED))
+        (req.headers_out if how == "two" else req.err_headers_out).add("Content-Length", "4")
+        req.write(b"abcd" + FORGED)
+        return apache.OK
     if how == "packed":
         # httpd's own filter keeps what it is given for a while: the head goes out later than the first write.
         req.add_output_filter("DEFLATE")

@@ -53,12 +53,38 @@ pub(crate) struct Entry {
     /// Phases that handlers have added handlers for, a bit each by number.
     added: Cell<u32>,
     /// Filters that handlers registered for this request.
-    pub(crate) own_filters: RefCell<Vec<FilterDef>>,
+    pub(crate) own_filters: RefCell<Vec<OwnFilter>>,
     /// What is kept for its tenant's sake.
     pub(crate) guard: grants::Record,
 }
 
+/// A filter that a handler registered, and whose handler it was: by the time that it runs, the request may be in another
+/// tenant's section.
+#[derive(Clone)]
+pub(crate) struct OwnFilter {
+    pub(crate) tenant: Box<str>,
+    pub(crate) definition: FilterDef,
+}
+
+impl OwnFilter {
+    /// Whether it has this name, in lower case.
+    pub(crate) fn is(&self, name: &[u8], is_input: bool) -> bool {
+        self.definition.is_input == is_input && *self.definition.name == *name
+    }
+}
+
 impl Entry {
+    /// The filter of a name, in lower case, that a tenant has registered for this request.
+    pub(crate) fn own_filter(
+        &self,
+        tenant: &str,
+        name: &[u8],
+        is_input: bool,
+    ) -> Option<OwnFilter> {
+        let own = self.own_filters.borrow();
+        own.iter().find(|f| *f.tenant == *tenant && f.is(name, is_input)).cloned()
+    }
+
     /// Notes that Python has added handlers for a phase.
     pub(crate) fn want(&self, phase: Phase) {
         self.added.set(self.added.get() | 1 << phase as u32);
