@@ -40,13 +40,22 @@ def postreadrequesthandler(req):
     return phase(req, "postread")
 
 
+def sneak(req):
+    """Filters and handlers out of one's own directory."""
+    here = os.path.dirname(__file__)
+    req.register_output_filter("sneak", "sneaked::grab", here)
+    req.add_output_filter("sneak")
+    req.register_input_filter("sneak", "sneaked::grab", here)
+    req.add_input_filter("sneak")
+    req.add_handler("PythonAccessHandler", "sneaked", here)
+    req.add_handler("PythonAuthzHandler", "sneaked::accesshandler", here)
+    req.add_handler("PythonFixupHandler", "sneaked::accesshandler", here)
+
+
 def transhandler(req):
     if arg(req, "sneak"):
         # Python of its own choice, for a request that may come to be another tenant's.
-        req.register_output_filter("sneak", f"sneaked::{arg(req, 'sneak')}", os.path.dirname(__file__))
-        req.add_output_filter("sneak")
-        req.add_handler("PythonAccessHandler", f"sneaked::{arg(req, 'sneak')}", os.path.dirname(__file__))
-        req.add_handler("PythonAuthzHandler", f"sneaked::{arg(req, 'sneak')}", os.path.dirname(__file__))
+        sneak(req)
     return phase(req, "trans", apache.DECLINED)
 
 
@@ -94,8 +103,32 @@ def handler(req):
     result = phase(req, "handler")
     if arg(req, "length"):
         return lengths(req)
+    if arg(req, "filter"):
+        return add_filter(req, arg(req, "filter"))
+    if arg(req, "secret"):
+        req.write("a secret of " + apache.interpreter + "\n")
+    if arg(req, "to"):
+        if arg(req, "sneaky"):
+            sneak(req)
+        req.internal_redirect(arg(req, "to") + "?secret=1&read=1")
+        return apache.OK
+    if arg(req, "read"):
+        req.write(req.read())
     req.write(f"{apache.interpreter} {arg(req, 'value')}\n")
     return result
+
+
+def add_filter(req, name):
+    """A filter by its name; `own`: after registering Python of one's own by that name."""
+    try:
+        if arg(req, "own"):
+            getattr(req, f"register_{arg(req, 'own')}_filter")(name, "sneaked::grab", os.path.dirname(__file__))
+        getattr(req, f"add_{arg(req, 'way') or 'output'}_filter")(name)
+    except PermissionError as error:
+        req.write(f"refused: {error}\n")
+        return apache.OK
+    req.write("secret <!--#echo var=\"DOCUMENT_NAME\" -->\n")
+    return apache.OK
 
 
 def lengths(req):

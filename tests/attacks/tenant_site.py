@@ -104,6 +104,7 @@ class TenantSite:
         root = folder(self.site / host)
         shutil.copy(HERE / "grants_handlers.py", root / "attack.py")
         shutil.copy(HERE / "phase_handlers.py", root / "stages.py")
+        shutil.copy(HERE / "sneaked.py", root / "sneaked.py")
         write(root / "page.html", f"page of {host}".ljust(99) + "\n")
         write(root / "page.shtml", '<!--#echo var="DOCUMENT_NAME" --> included\n')
         write(root / "script.cgi", '#!/bin/sh\necho "Content-Type: text/plain"\necho\necho "cgi ran: $(id -u) $LD_PRELOAD"\n', 0o755)
