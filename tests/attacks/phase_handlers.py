@@ -105,11 +105,11 @@ def handler(req):
         return lengths(req)
     if arg(req, "filter"):
         return add_filter(req, arg(req, "filter"))
+    if arg(req, "sneaky"):
+        sneak(req)
     if arg(req, "secret"):
         req.write("a secret of " + apache.interpreter + "\n")
     if arg(req, "to"):
-        if arg(req, "sneaky"):
-            sneak(req)
         req.internal_redirect(arg(req, "to") + "?secret=1&read=1")
         return apache.OK
     if arg(req, "read"):
@@ -182,10 +182,6 @@ def forged(req):
     return apache.OK
 
 
-def allow(req, user, password):
-    return password == PASSWORD
-
-
 class Accounts:
     """A provider that hangs, dies, or lies, as its section says."""
 
@@ -198,6 +194,9 @@ class Accounts:
     def groups(req, user):
         trouble(req)
         return ["staff"]
+
+
+ACCOUNTS = Accounts()
 
 
 def trouble(req):
