@@ -19,7 +19,7 @@
 //! * `VIVARIUM_HOSTILE_PATIENCE_MS`: how long one conversation lasts at most (default 2000; `silent` knows no end). A
 //!   conversation that did not end by itself is then spoiled: httpd sees an impossible index.
 //!
-//! It ends when its control socket does (the supervisor is gone), in mode `honest` also when it is told to stop, in mode
+//! It ends when its control socket does (the supervisor is gone), in modes `honest` and `foreign` also when it is told to stop, in mode
 //! `die` in the middle of its first conversation. Else it waits to be killed.
 
 use std::collections::HashMap;
@@ -121,7 +121,9 @@ fn run(control: &OwnedFd, page: &OwnedFd) -> Result<ExitCode, Box<dyn std::error
                 place.gone.fetch_or(gone, Ordering::AcqRel);
                 !gone
             }),
-            ToWorker::Stop { .. } if mode == Mode::Honest => return Ok(ExitCode::SUCCESS),
+            ToWorker::Stop { .. } if matches!(mode, Mode::Honest | Mode::Foreign(_)) => {
+                return Ok(ExitCode::SUCCESS);
+            }
             // Whatever else it is told means nothing to it.
             _ => {}
         }

@@ -101,6 +101,8 @@ def handler(req):
         while MEETING._value < 2:
             time.sleep(0.005)
     result = phase(req, "handler")
+    if result != apache.OK:
+        return result
     if arg(req, "length"):
         return lengths(req)
     if arg(req, "filter"):
