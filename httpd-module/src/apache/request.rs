@@ -87,12 +87,6 @@ impl<'r> Request<'r> {
         unsafe { (*self.raw()).eos_sent != 0 }
     }
 
-    /// Whether its head has been sent and its body has begun.
-    pub(crate) fn body_begun(self) -> bool {
-        // SAFETY: live request.
-        unsafe { (*self.raw()).sent_bodyct != 0 }
-    }
-
     /// Whether its answer is sent in chunks.
     pub(crate) fn is_chunked(self) -> bool {
         // SAFETY: live request.

@@ -8,7 +8,7 @@
 use std::cell::Cell;
 
 use super::tree::Tree;
-use crate::apache::brigade::{Brigade, Size};
+use crate::apache::brigade::{Brigade, Next, Size};
 use crate::apache::filter::{self, Filter};
 use crate::apache::request::Request;
 use crate::sys;
@@ -38,7 +38,7 @@ pub(crate) fn watch(r: Request<'_>, tree: &Tree) {
         main = next;
     }
     // The streams of HTTP/2 have frames that nobody can write over.
-    if tree.is_watched() || main.connection().is_secondary() || main.body_begun() {
+    if tree.is_watched() || main.connection().is_secondary() {
         return;
     }
     let state: &Cell<State> = main.pool().own(Cell::new(State::Head));
@@ -52,15 +52,19 @@ pub(crate) fn run(f: Filter, bb: Brigade) -> i32 {
     let state = unsafe { f.context().cast::<Cell<State>>().as_ref() };
     let (Some(r), Some(state)) = (f.request(), state) else { return filter::pass(f.next(), bb) };
     if matches!(state.get(), State::Head) {
-        if !r.body_begun() {
-            if lengths(r).count() < 2 {
+        let Some(head) = head(bb) else { return filter::pass(f.next(), bb) };
+        match head {
+            // httpd passes a head on by itself; what comes after the last one is the body.
+            Start::Interim => return filter::pass(f.next(), bb),
+            Start::Final if lengths(r).count() < 2 => {
+                let said =
+                    lengths(r).next().and_then(|v| std::str::from_utf8(v).ok()?.parse().ok());
+                state.set(said.filter(|_| !r.is_chunked()).map_or(State::Free, State::Left));
                 return filter::pass(f.next(), bb);
             }
             // Two lengths are two answers: none is sent.
-            state.set(State::Over);
-        } else {
-            let said = lengths(r).next().and_then(|v| std::str::from_utf8(v).ok()?.parse().ok());
-            state.set(said.filter(|_| !r.is_chunked()).map_or(State::Free, State::Left));
+            Start::Final => state.set(State::Over),
+            Start::None => state.set(State::Free),
         }
     }
     if matches!(state.get(), State::Free) {
@@ -71,6 +75,29 @@ pub(crate) fn run(f: Filter, bb: Brigade) -> i32 {
     let status = filter::pass(f.next(), kept);
     kept.destroy();
     status
+}
+
+/// How a brigade begins.
+enum Start {
+    /// With the head of an interim answer (100).
+    Interim,
+    /// With the head of the answer.
+    Final,
+    /// With something else: the answer has no head.
+    None,
+}
+
+/// Looks at the beginning; `None` if it has no data yet.
+fn head(bb: Brigade) -> Option<Start> {
+    if matches!(bb.size_of_first(), Size::Empty | Size::Eos | Size::Meta) {
+        return None;
+    }
+    let Next::Data(data) = bb.peek() else { return None };
+    Some(match data {
+        [b'H', b'T', b'T', b'P', b'/', _, b'.', _, b' ', b'1', ..] => Start::Interim,
+        [b'H', b'T', b'T', b'P', b'/', ..] => Start::Final,
+        _ => Start::None,
+    })
 }
 
 fn lengths(r: Request<'_>) -> impl Iterator<Item = &[u8]> {
@@ -99,7 +126,7 @@ fn sort(state: &Cell<State>, r: Request<'_>, bb: Brigade, kept: Brigade) {
             Size::Meta => bb.move_first(kept),
             // Reading it makes its size known.
             Size::Unknown => {
-                if let crate::apache::brigade::Next::Failed(_) = bb.peek() {
+                if let Next::Failed(_) = bb.peek() {
                     wrong = true;
                     bb.drop_first();
                 }
