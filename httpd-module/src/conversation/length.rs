@@ -104,7 +104,7 @@ fn lengths(r: Request<'_>) -> impl Iterator<Item = &[u8]> {
     let table = r.table(vivarium_protocol::message::TableId::HeadersOut);
     table
         .into_iter()
-        .flat_map(|t| t.pairs())
+        .flat_map(crate::apache::table::Table::pairs)
         .filter(|(name, _)| name.eq_ignore_ascii_case(LENGTH))
         .map(|(_, value)| value)
 }

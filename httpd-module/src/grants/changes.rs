@@ -36,8 +36,8 @@ pub(crate) fn check(
         }
         Change::Set(table, name, value) | Change::Add(table, name, value) => {
             let what = || format!("req.{}[{}]", table_name(*table), text(name));
-            Refusal::of(policy, &what, entry_of(*table, name, value))?;
-            Refusal::of(policy, &what, second_length(r, *table, name, change))?;
+            Refusal::of(policy, what, entry_of(*table, name, value))?;
+            Refusal::of(policy, what, second_length(r, *table, name, change))?;
             if policy.max_table_entries > 0
                 && let Some(t) = r.table(*table)
                 && t.len() >= policy.max_table_entries as usize
