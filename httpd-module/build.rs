@@ -43,7 +43,7 @@ const FUNCTIONS: &[&str] = &[
     "ap_(bucket_error_create|bucket_eor_create|construct_url|discard_request_body|document_root|exists_config_define)",
     "ap_(get_(basic_auth_pw|brigade|loglevel|module_config|output_filter_handle|input_filter_handle|server_banner|useragent_host|remote_logname|limit_req_body))",
     "ap_(set_module_config|getword_conf|internal_redirect|log_[crs]?error_|meets_conditions|mpm_query|pass_brigade)",
-    "ap_hook_(access_checker|auth_checker|check_config|check_user_id|child_init|child_stopping|fixups|handler|header_parser|insert_filter|log_transaction|map_to_storage|monitor|post_config|post_read_request|pre_config|pre_connection|process_connection|translate_name|type_checker|child_status|end_generation)",
+    "ap_hook_(access_checker|auth_checker|check_config|check_user_id|child_init|child_stopping|fixups|handler|header_parser|insert_error_filter|insert_filter|log_transaction|map_to_storage|monitor|post_config|post_read_request|pre_config|pre_connection|process_connection|translate_name|type_checker|child_status|end_generation)",
     "ap_(register_input_filter|register_output_filter|remove_input_filter|remove_output_filter|retained_data_create|retained_data_get)",
     "ap_(server_root_relative|runtime_dir_relative|set_content_length|set_content_type|set_etag|set_last_modified|should_client_block|setup_client_block)",
     "ap_(state_query|update_mtime|ssl_conn_is_ssl|ssl_var_lookup|some_auth_required|requires|get_status_line|context_document_root|escape_logitem|show_mpm|is_initial_req)",

@@ -15,7 +15,7 @@ use crate::apache::filter::{self, Demand, Filter};
 use crate::apache::pool::Pool;
 use crate::apache::request::Request;
 use crate::apache::server::Server;
-use crate::conversation::{connections, filters, phases};
+use crate::conversation::{connections, filters, length, phases};
 use crate::{daemon, retained, sys};
 
 /// The pool of the configuration that is in force, for the parent.
@@ -72,6 +72,7 @@ request_hooks! {
     Authz "auth_checker" |r| phases::early(r, Phase::Authz);
     Type "type_checker" |r| phases::early(r, Phase::Type);
     Fixup "fixups" phases::fixups;
+    BeforeContent "the first content handler" phases::before_content;
     Content "the content handler" phases::content;
     Log "log_transaction" phases::log_transaction;
 }
@@ -99,7 +100,10 @@ pub(crate) unsafe extern "C" fn register(pool: *mut sys::apr_pool_t) {
         sys::ap_hook_type_checker(Some(request_hook::<Type>), null(), null(), first);
         sys::ap_hook_fixups(Some(request_hook::<Fixup>), null(), null(), middle);
         sys::ap_hook_log_transaction(Some(request_hook::<Log>), null(), null(), middle);
+        let really_first = sys::APR_HOOK_REALLY_FIRST;
+        sys::ap_hook_handler(Some(request_hook::<BeforeContent>), null(), null(), really_first);
         sys::ap_hook_handler(Some(request_hook::<Content>), null(), null(), sys::APR_HOOK_MIDDLE);
+        sys::ap_hook_insert_error_filter(Some(error_page), null(), null(), middle);
     }
 }
 
@@ -115,6 +119,7 @@ unsafe extern "C" fn pre_config(
             for (name, is_input) in filters::OWN_NAMES {
                 register_filter(pool, name, is_input);
             }
+            register_length(pool);
         }
         sys::OK
     })
@@ -171,6 +176,15 @@ unsafe extern "C" fn child_init(p: *mut sys::apr_pool_t, _s: *mut sys::server_re
     });
 }
 
+unsafe extern "C" fn error_page(r: *mut sys::request_rec) {
+    guarded("an error page", (), || {
+        // SAFETY: httpd calls with a live request.
+        if let Some(r) = unsafe { Request::from_raw(r) } {
+            phases::error_page(r);
+        }
+    });
+}
+
 unsafe extern "C" fn process_connection(c: *mut sys::conn_rec) -> c_int {
     // Whatever fails here ends the connection: no other protocol may take over one that Python should have handled.
     guarded("process_connection", sys::OK, || {
@@ -213,6 +227,28 @@ unsafe extern "C" fn input_filter(
             _ => sys::APR_EGENERAL,
         }
     })
+}
+
+unsafe extern "C" fn length_filter(
+    f: *mut sys::ap_filter_t,
+    bb: *mut sys::apr_bucket_brigade,
+) -> c_int {
+    guarded("the length filter", sys::APR_EGENERAL, || {
+        // SAFETY: as in `output_filter`.
+        match unsafe { (Filter::from_raw(f), Brigade::from_raw(bb)) } {
+            (Some(f), Some(bb)) => length::run(f, bb),
+            _ => sys::APR_EGENERAL,
+        }
+    })
+}
+
+/// Makes the filter known that counts answers: behind the one that writes their heads, in front of the one for chunks.
+fn register_length(pool: Pool<'_>) {
+    let kind = sys::AP_FTYPE_PROTOCOL + 1;
+    // SAFETY: as in `register_filter`.
+    unsafe {
+        sys::ap_register_output_filter(pool.dup(length::NAME), Some(length_filter), None, kind);
+    }
 }
 
 /// Makes a filter name known to httpd.

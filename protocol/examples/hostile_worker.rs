@@ -13,13 +13,13 @@
 //! (`-m vivarium.worker`) mean nothing to it.
 //!
 //! * `VIVARIUM_HOSTILE_MODE`: `mixed` (the default), `honest`, `chatter`, `random`, `lies`, `scribble`, `flood`, `silent`,
-//!   `die`.
+//!   `die`, `foreign.table` and others that name a request of another tenant's.
 //! * `VIVARIUM_HOSTILE_SEED`: a number (default 1). Slot, epoch, thread and region are mixed in, so that a restarted worker
 //!   does something else, and the same one the same again.
 //! * `VIVARIUM_HOSTILE_PATIENCE_MS`: how long one conversation lasts at most (default 2000; `silent` knows no end). A
 //!   conversation that did not end by itself is then spoiled: httpd sees an impossible index.
 //!
-//! It ends when its control socket does (the supervisor is gone), in mode `honest` also when it is told to stop, in mode
+//! It ends when its control socket does (the supervisor is gone), in modes `honest` and `foreign` also when it is told to stop, in mode
 //! `die` in the middle of its first conversation. Else it waits to be killed.
 
 use std::collections::HashMap;
@@ -121,7 +121,9 @@ fn run(control: &OwnedFd, page: &OwnedFd) -> Result<ExitCode, Box<dyn std::error
                 place.gone.fetch_or(gone, Ordering::AcqRel);
                 !gone
             }),
-            ToWorker::Stop { .. } if mode == Mode::Honest => return Ok(ExitCode::SUCCESS),
+            ToWorker::Stop { .. } if matches!(mode, Mode::Honest | Mode::Foreign(_)) => {
+                return Ok(ExitCode::SUCCESS);
+            }
             // Whatever else it is told means nothing to it.
             _ => {}
         }
@@ -159,7 +161,7 @@ impl Worker {
     }
 
     fn play(&self, place: &Place, player: &mut Hostile, lane: u32, rng: &mut Rng) {
-        if !matches!(self.mode, Mode::Honest | Mode::Silent) && rng.one_in(4) {
+        if !matches!(self.mode, Mode::Honest | Mode::Silent | Mode::Foreign(_)) && rng.one_in(4) {
             throw_descriptors(place, rng);
         }
         let start = Instant::now();

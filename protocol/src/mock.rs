@@ -16,9 +16,10 @@ pub use self::lies::{honest_call, lying_payload};
 use self::raw::Raw;
 use crate::claim::Owner;
 use crate::codec;
+use crate::fields::Field;
 use crate::frame::{self, HEADER_LEN, Header, Kind};
 use crate::futex;
-use crate::message::{Change, Leave, TableId};
+use crate::message::{Call, Change, Leave, LogScope, TableId};
 use crate::region::Region;
 use crate::ring::RingMemory;
 use crate::sync::Ordering;
@@ -108,6 +109,31 @@ pub enum Mode {
     Silent,
     /// Answers half, then asks its caller to die ([`End::Die`]).
     Die,
+    /// Names the tree's first request, whosever it is, in one frame of this kind, and tells the client if an answer comes.
+    Foreign(Named),
+}
+
+/// The frame in which [`Mode::Foreign`] names a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Named {
+    /// All that an `Enter` tells.
+    Snapshot,
+    /// Its headers.
+    Table,
+    /// One field.
+    Field,
+    /// A change to it.
+    Change,
+    /// A part of its answer.
+    Body,
+    /// A line in its log.
+    Log,
+    /// Its virtual host.
+    Server,
+    /// A redirect of it.
+    Redirect,
+    /// Its body.
+    Read,
 }
 
 /// All modes by name, as in `VIVARIUM_HOSTILE_MODE`.
@@ -121,6 +147,15 @@ pub const MODES: &[(&str, Mode)] = &[
     ("flood", Mode::Flood),
     ("silent", Mode::Silent),
     ("die", Mode::Die),
+    ("foreign.snapshot", Mode::Foreign(Named::Snapshot)),
+    ("foreign.table", Mode::Foreign(Named::Table)),
+    ("foreign.field", Mode::Foreign(Named::Field)),
+    ("foreign.change", Mode::Foreign(Named::Change)),
+    ("foreign.body", Mode::Foreign(Named::Body)),
+    ("foreign.log", Mode::Foreign(Named::Log)),
+    ("foreign.server", Mode::Foreign(Named::Server)),
+    ("foreign.redirect", Mode::Foreign(Named::Redirect)),
+    ("foreign.read", Mode::Foreign(Named::Read)),
 ];
 
 impl Mode {
@@ -291,6 +326,7 @@ impl Hostile {
             Mode::Honest => self.answer(&mut raw, enter.rid, go_on),
             Mode::Chatter => self.chatter(&mut raw, enter.rid, go_on),
             Mode::Flood => self.flood(&mut raw, enter.rid, go_on),
+            Mode::Foreign(named) => self.foreign(named, &mut raw, enter.rid, go_on),
             Mode::Die => {
                 let _ = self.answer(&mut raw, enter.rid, go_on);
                 return End::Die;
@@ -328,6 +364,38 @@ impl Hostile {
             && self.call(raw, rid, go_on)
             && self.send(raw, body, &text, go_on))
         .then_some(true)
+    }
+
+    /// Names request 0, then answers its own. The first request of a tree is itself, or one that it was redirected from.
+    fn foreign(&mut self, named: Named, raw: &mut Raw, rid: u32, go_on: Go<'_>) -> Option<bool> {
+        let call = match named {
+            Named::Snapshot => Some(Call::Snapshot),
+            Named::Table => Some(Call::Table(TableId::HeadersIn)),
+            Named::Field => Some(Call::Field(Field::TheRequest as u8)),
+            Named::Log => Some(Call::Log { scope: LogScope::Request, level: 3, text: b"foreign" }),
+            Named::Server => Some(Call::Server(0)),
+            Named::Redirect => Some(Call::InternalRedirect(b"/foreign")),
+            Named::Read => Some(Call::Read(None)),
+            Named::Change | Named::Body => None,
+        };
+        let (kind, payload) = match &call {
+            Some(call) => (Kind::Call, codec::encode(call).unwrap_or_default()),
+            None if named == Named::Body => (Kind::Body, b"foreign".to_vec()),
+            None => {
+                let mut out = Vec::new();
+                Change::Set(TableId::HeadersOut, b"X-Foreign", b"1")
+                    .write(&mut Writer::new(&mut out));
+                (Kind::Changes, out)
+            }
+        };
+        let header = raw.header(kind, 0, payload.len());
+        let mut ok = self.send(raw, header, &payload, go_on);
+        if call.is_some() {
+            ok = ok && raw.recv_reply(go_on);
+        }
+        let text = b"named and went on";
+        let body = raw.header(Kind::Body, rid, text.len());
+        (ok && self.send(raw, body, text, go_on)).then_some(true)
     }
 
     fn chatter(&mut self, raw: &mut Raw, rid: u32, go_on: Go<'_>) -> Option<bool> {

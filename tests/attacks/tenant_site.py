@@ -84,7 +84,7 @@ class TenantSite:
                 self.roots[host] = self.root(host)
             for name in ("closed", "open", "other"):
                 grants = GRANTS if name == "open" else ()
-                self.declare(name, grants, tenant_text)
+                self.declare(name, grants, tenant_text.get(name, "") if isinstance(tenant_text, dict) else tenant_text)
             self.server.supervisor_config(f'[paths]\nrun_dir = "{self.prefix}/vivarium"\n')
             self.server.add(f'VivariumTenantDir "{self.tenants}"\nScriptSock "{self.prefix}/cgid.sock"\n{base}')
             for host, tenant in HOSTS.items():
@@ -103,6 +103,8 @@ class TenantSite:
         """A document root with the usual files."""
         root = folder(self.site / host)
         shutil.copy(HERE / "grants_handlers.py", root / "attack.py")
+        shutil.copy(HERE / "phase_handlers.py", root / "stages.py")
+        shutil.copy(HERE / "sneaked.py", root / "sneaked.py")
         write(root / "page.html", f"page of {host}".ljust(99) + "\n")
         write(root / "page.shtml", '<!--#echo var="DOCUMENT_NAME" --> included\n')
         write(root / "script.cgi", '#!/bin/sh\necho "Content-Type: text/plain"\necho\necho "cgi ran: $(id -u) $LD_PRELOAD"\n', 0o755)

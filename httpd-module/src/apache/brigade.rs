@@ -31,6 +31,21 @@ pub(crate) enum Next<'b> {
     Failed(i32),
 }
 
+/// What the next bucket of a brigade is, without a look at its data.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Size {
+    /// The brigade is empty.
+    Empty,
+    /// End of stream.
+    Eos,
+    /// Other metadata.
+    Meta,
+    /// So many bytes.
+    Data(u64),
+    /// Data whose size is known when it has been read.
+    Unknown,
+}
+
 impl Brigade {
     /// # Safety
     /// `b` is null or live as long as the handle is used.
@@ -152,7 +167,30 @@ impl Brigade {
         }
     }
 
-    /// Splits the first bucket, which has been read, behind its first `at` bytes. False if it cannot be split.
+    /// The first bucket's size; it is not read.
+    pub(crate) fn size_of_first(self) -> Size {
+        let e = self.first();
+        if e == self.sentinel() {
+            return Size::Empty;
+        }
+        // SAFETY: a bucket of the ring.
+        unsafe {
+            if core::ptr::eq((*e).type_, &raw const sys::apr_bucket_type_eos) {
+                return Size::Eos;
+            }
+            if (*(*e).type_).is_metadata == sys::APR_BUCKET_METADATA {
+                return Size::Meta;
+            }
+            // `(apr_size_t)-1`: not known.
+            if (*e).length == usize::MAX as _ {
+                Size::Unknown
+            } else {
+                Size::Data((*e).length as u64)
+            }
+        }
+    }
+
+    /// Splits the first bucket, whose size is known, behind its first `at` bytes. False if it cannot be split.
     pub(crate) fn split_first(self, at: usize) -> bool {
         let e = self.first();
         if e == self.sentinel() {

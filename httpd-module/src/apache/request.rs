@@ -81,6 +81,18 @@ impl<'r> Request<'r> {
         unsafe { Self::from_raw((*self.raw()).main) }
     }
 
+    /// Whether the end of its answer has been passed to its filters.
+    pub(crate) fn has_ended(self) -> bool {
+        // SAFETY: live request.
+        unsafe { (*self.raw()).eos_sent != 0 }
+    }
+
+    /// Whether its answer is sent in chunks.
+    pub(crate) fn is_chunked(self) -> bool {
+        // SAFETY: live request.
+        unsafe { (*self.raw()).chunked != 0 }
+    }
+
     /// The first request of the tree: what the client asked for.
     pub(crate) fn root(self) -> Self {
         let mut r = self;

@@ -11,7 +11,7 @@ use vivarium_protocol::table::write_table;
 use vivarium_protocol::wire::{Reader, WireError, Writer};
 
 use super::exchange::{Conversation, Level};
-use super::tree::{Entry, Tree};
+use super::tree::{Entry, OwnFilter, Tree};
 use super::{Fault, body, filters, snapshot};
 use crate::apache::log;
 use crate::apache::ops;
@@ -139,7 +139,13 @@ pub(crate) fn answer(
     let tenant = c.pool().tenant();
     let policy = tenant.confined();
     let view = policy.as_deref().map(|policy| View { tenant: tenant.name(), policy });
-    // What belongs to no request, or to one that is over.
+    // What belongs to no request, or to one that is over; but no other tenant's.
+    if matches!(call, Call::Log { .. } | Call::Server(_) | Call::Op { .. })
+        && policy.is_some()
+        && tree.entry(header.rid).is_some()
+    {
+        c.entry(tree, header.rid)?;
+    }
     match &call {
         Call::Log { scope, level: number, text } => {
             let number = i32::from((*number).min(7));
@@ -225,11 +231,12 @@ pub(crate) fn answer(
             if name.contains(&0) {
                 return c.reply(header, &refused(ErrorKind::Value, b"a NUL in a filter's name"));
             }
-            filters::add(r, tree, &entry, name, is_input);
+            filters::add(r, tree, (&entry, tenant.name()), name, is_input);
             c.reply(header, &Reply::Ok)
         }
         Call::RegisterFilter { name, is_input, handler, directory } => {
-            let reply = register_filter(&entry, name, is_input, handler, directory);
+            let reply =
+                register_filter((&entry, tenant.name()), name, is_input, handler, directory);
             c.reply(header, &reply)
         }
         Call::Field(number) => {
@@ -377,7 +384,7 @@ fn table_bytes(r: Request<'_>, id: TableId, view: Option<&View<'_>>) -> Vec<u8> 
 }
 
 fn register_filter(
-    entry: &Entry,
+    (entry, tenant): (&Entry, &str),
     name: &[u8],
     is_input: bool,
     handler: &[u8],
@@ -395,8 +402,9 @@ fn register_filter(
         silent: false,
     };
     let mut own = entry.own_filters.borrow_mut();
-    own.retain(|f| *f.name != *name || f.is_input != is_input);
-    own.push(FilterDef { name: name.into(), is_input, handler });
+    own.retain(|f| *f.tenant != *tenant || !f.is(&name, is_input));
+    let definition = FilterDef { name: name.into(), is_input, handler };
+    own.push(OwnFilter { tenant: tenant.into(), definition });
     Reply::Ok
 }
 

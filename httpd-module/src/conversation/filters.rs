@@ -8,6 +8,7 @@ use std::rc::Rc;
 
 use vivarium_protocol::frame::Header;
 use vivarium_protocol::message::{FilterRef, HandlerRef, Phase, Reply};
+use vivarium_protocol::policy::DEFAULT_TENANT;
 
 use super::body::GATHER;
 use super::exchange::{Conversation, Level};
@@ -19,6 +20,7 @@ use crate::apache::filter::{self, Demand, Filter};
 use crate::apache::request::Request;
 use crate::config::dir::{Bytes, FilterDef, Handler, for_file};
 use crate::sys;
+use crate::tenants;
 
 /// One run.
 pub(crate) struct Run {
@@ -106,15 +108,33 @@ impl Run {
     }
 }
 
-/// The filter that is configured for a place, or registered for this request.
-fn definition(r: Request<'_>, entry: &Entry, name: &[u8], is_input: bool) -> Option<FilterDef> {
-    let own = entry.own_filters.borrow();
-    let own = own.iter().find(|d| d.is_input == is_input && *d.name == *name).cloned();
-    own.or_else(|| r.dir_conf()?.filter(name, is_input).cloned())
+/// The filter that is configured for a place, or registered for this request, and whose it is if not the place's tenant's.
+///
+/// What a confined tenant has registered runs where the request is still its own: another's Python is not told what to
+/// run, and what another writes is not shown. The administrator's runs everywhere, as the administrator's.
+fn definition(
+    r: Request<'_>,
+    entry: &Entry,
+    name: &[u8],
+    is_input: bool,
+) -> Option<(FilterDef, Option<Box<str>>)> {
+    let here = tenants::of(r);
+    if let Some(own) = entry.own_filter(&here, name, is_input) {
+        return Some((own.definition, None));
+    }
+    if let Some(own) = entry.own_filter(DEFAULT_TENANT, name, is_input) {
+        return Some((own.definition, Some(own.tenant)));
+    }
+    r.dir_conf()?.filter(name, is_input).cloned().map(|f| (f, None))
 }
 
 /// Runs a filter's Python once.
-fn enter(r: Request<'_>, id: u32, run: &Rc<Run>, definition: &FilterDef) -> Result<(), Fault> {
+fn enter(
+    r: Request<'_>,
+    id: u32,
+    run: &Rc<Run>,
+    (definition, whose): &(FilterDef, Option<Box<str>>),
+) -> Result<(), Fault> {
     let (tree, entry) = Tree::of(r);
     let is_input = run.is_input;
     let phase = if is_input { Phase::InputFilter } else { Phase::OutputFilter };
@@ -123,7 +143,10 @@ fn enter(r: Request<'_>, id: u32, run: &Rc<Run>, definition: &FilterDef) -> Resu
     let definitions = for_file(core::slice::from_ref(&definition.handler), r.filename());
     let handlers: Vec<HandlerRef<'_>> = definitions.iter().map(Handler::to_ref).collect();
     let what = What { phase, handlers: &handlers, filter: Some(reference), extension: None };
-    let key = run::pool_key(r, &definitions);
+    let mut key = run::pool_key(r, &definitions);
+    if let Some(tenant) = whose {
+        key.tenant = String::from(&**tenant);
+    }
     run::run(r, key, &tree, &level, &what).map(|_| ()).inspect_err(|fault| {
         phases::log_fault(r, phase, fault);
     })
@@ -132,6 +155,17 @@ fn enter(r: Request<'_>, id: u32, run: &Rc<Run>, definition: &FilterDef) -> Resu
 /// The function behind every Python output filter.
 pub(crate) fn run_output(f: Filter, bb: Brigade) -> i32 {
     let Some(r) = f.request() else { return filter::pass(f.next(), bb) };
+    let status = output(f, r, bb);
+    if r.main().is_none()
+        && r.has_ended()
+        && let Some((tree, _)) = Tree::known(r)
+    {
+        tree.answered();
+    }
+    status
+}
+
+fn output(f: Filter, r: Request<'_>, bb: Brigade) -> i32 {
     let (tree, entry) = Tree::of(r);
     let instance = instance(f, r, &tree);
     if instance.transparent.get() {
@@ -275,11 +309,15 @@ pub(crate) const OWN_NAMES: [(&[u8], bool); 2] =
 
 /// Puts a filter on a request: one that a handler registered for it, or one that httpd knows.
 /// httpd itself logs a name that nobody has registered.
-pub(crate) fn add(r: Request<'_>, tree: &Tree, entry: &Entry, name: &[u8], is_input: bool) {
+pub(crate) fn add(
+    r: Request<'_>,
+    tree: &Tree,
+    (entry, tenant): (&Entry, &str),
+    name: &[u8],
+    is_input: bool,
+) {
     let lower = name.to_ascii_lowercase();
-    let own =
-        entry.own_filters.borrow().iter().any(|d| d.is_input == is_input && *d.name == *lower);
-    if !own {
+    if entry.own_filter(tenant, &lower, is_input).is_none() {
         filter::add(r, name, is_input, core::ptr::null_mut());
         return;
     }

@@ -10,6 +10,7 @@
 //! | [`connections`] | connection handlers |
 //! | [`filters`] | Python output filters |
 //! | [`promise`] | lengths that answers promise |
+//! | [`length`] | the lengths of answers, counted where they go out |
 //! | [`queues`] | which thread does it |
 //! | [`providers`] | authentication and authorisation providers |
 //! | [`ssi`] | elements of mod_include |
@@ -24,6 +25,7 @@ pub(crate) mod calls;
 pub(crate) mod connections;
 pub(crate) mod exchange;
 pub(crate) mod filters;
+pub(crate) mod length;
 pub(crate) mod level;
 pub(crate) mod phases;
 pub(crate) mod promise;

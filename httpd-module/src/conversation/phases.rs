@@ -3,6 +3,7 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
+use vivarium_protocol::control::PoolKey;
 use vivarium_protocol::message::{HandlerRef, Phase, TableId};
 use vivarium_protocol::policy::{Grants, is_default};
 
@@ -21,11 +22,45 @@ const NO_USER: &[u8] =
     b"python_handler: After PythonAuthenHandler req->user is NULL. Assign something to \
     req.user if returning OK to avoid this error.";
 
+fn is_ours(r: Request<'_>) -> bool {
+    matches!(r.handler(), Some(b"mod_python" | b"python-program"))
+}
+
+/// The content handlers' hook, before any: what another handler takes its time for is none of a tenant's.
+pub(crate) fn before_content(r: Request<'_>) -> i32 {
+    if !is_ours(r) {
+        answered(r, sys::OK);
+    }
+    sys::DECLINED
+}
+
+/// httpd makes an error page of its own.
+pub(crate) fn error_page(r: Request<'_>) {
+    if let Some((tree, _)) = Tree::known(r) {
+        tree.answered();
+    }
+}
+
+/// Gives back the places of a request whose content has had its turn. An error may have a page of Python's, and filters
+/// have not seen the end yet.
+fn answered(r: Request<'_>, result: i32) {
+    let more = r.main().is_some() || result >= sys::HTTP_BAD_REQUEST;
+    if !more
+        && let Some((tree, _)) = Tree::known(r)
+        && (r.has_ended() || !crate::hooks::has_output_filter(r))
+    {
+        tree.answered();
+    }
+}
+
 /// The content handler's hook.
 pub(crate) fn content(r: Request<'_>) -> i32 {
-    if !matches!(r.handler(), Some(b"mod_python" | b"python-program")) {
-        return not_ours(r);
-    }
+    let result = if is_ours(r) { our_content(r) } else { not_ours(r) };
+    answered(r, result);
+    result
+}
+
+fn our_content(r: Request<'_>) -> i32 {
     let Some((tree, entry, done)) = run_configured(r, Phase::Content) else { return sys::DECLINED };
     drop(tree);
     match done {
@@ -60,18 +95,25 @@ fn not_ours(r: Request<'_>) -> i32 {
 }
 
 /// Whether a confined tenant may be asked before the request is in one of its sections: its virtual host is one.
-fn may_be_early(r: Request<'_>, phase: Phase) -> bool {
-    let name = tenants::of(r);
-    if is_default(&name) || r.server().is_virtual() {
-        return true;
+///
+/// # Errors
+/// Nobody can say what it may.
+fn may_be_early(r: Request<'_>, key: &PoolKey, phase: Phase) -> Result<bool, Fault> {
+    let name = &*key.tenant;
+    if is_default(name) || r.server().is_virtual() {
+        return Ok(true);
     }
-    let policy = tenants::get(&name).policy();
+    let tenant = tenants::get(name);
+    if !tenant.is_told() {
+        run::find_pool(key)?;
+    }
+    let policy = tenant.policy();
     if policy.allows(Grants::EARLY_PHASES) {
-        return true;
+        return Ok(true);
     }
     let refusal = Refusal::grant(phase.directive(), Grants::EARLY_PHASES);
-    grants::complain_of(r, &name, &refusal);
-    false
+    grants::complain_of(r, name, &refusal);
+    Ok(false)
 }
 
 /// `access_checker`.
@@ -202,14 +244,21 @@ fn run_configured(r: Request<'_>, phase: Phase) -> Option<Done> {
         return None;
     }
     let (tree, entry) = Tree::of(r);
-    if matches!(phase, Phase::PostReadRequest | Phase::Trans) && !may_be_early(r, phase) {
-        return Some((tree, entry, Ok(sys::HTTP_FORBIDDEN)));
-    }
     let level = Level::request(Rc::clone(&entry), phase == Phase::Content);
     let definitions = for_file(list.map_or(&[][..], |l| &l.handlers), r.filename());
     let handlers: Vec<HandlerRef<'_>> = definitions.iter().map(|h| h.to_ref()).collect();
     let extension = list.and_then(|l| l.extension.as_deref());
     let key = run::pool_key(r, &definitions);
+    if matches!(phase, Phase::PostReadRequest | Phase::Trans) {
+        match may_be_early(r, &key, phase) {
+            Ok(true) => {}
+            Ok(false) => return Some((tree, entry, Ok(sys::HTTP_FORBIDDEN))),
+            Err(fault) => {
+                log_fault(r, phase, &fault);
+                return Some((tree, entry, Err(fault)));
+            }
+        }
+    }
     let what = run::What { phase, handlers: &handlers, filter: None, extension };
     let done = run::run(r, key, &tree, &level, &what);
     let done = match done {

@@ -14,13 +14,12 @@ use vivarium_protocol::wire::Writer;
 
 use super::exchange::{Conversation, Level};
 use super::tree::Tree;
-use super::{Fault, snapshot};
+use super::{Fault, length, snapshot};
 use crate::apache::ops;
 use crate::apache::request::Request;
 use crate::config::dir::{DirConf, Handler};
 use crate::grants::view::View;
 use crate::link;
-use crate::tenants::bulkhead::{self, Place};
 use crate::tenants::{self, Tenant};
 
 /// The interpreter's name where there is no other.
@@ -121,8 +120,7 @@ fn on_own_lane(
     what: &What<'_>,
 ) -> Result<Leave, Fault> {
     let mut attempt = 1;
-    let place =
-        if tree.runs_tenant(&key.tenant) { Place::within() } else { bulkhead::enter_for(key)? };
+    let place = tree.place(key)?;
     let mut room = Room::take();
     let payload = &mut room.0;
     loop {
@@ -135,6 +133,9 @@ fn on_own_lane(
             }
             None => (find_pool(key)?, None),
         };
+        if pool.tenant().confined().is_some() {
+            length::watch(r, tree);
+        }
         payload.clear();
         let alone = to.is_none();
         let last = alone && is_last(r, what.phase);

@@ -10,17 +10,19 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use vivarium_protocol::control::PoolKey;
 use vivarium_protocol::message::Phase;
+use vivarium_protocol::policy::is_default;
 use vivarium_protocol::region::Owner;
 
 use super::after::{CleanupPart, Job, LogPart};
 use super::body::Output;
 use super::exchange::Conversation;
-use super::queues;
+use super::{Fault, queues};
 use crate::apache::request::Request;
 use crate::apache::server::{self, Server};
 use crate::config::dir::{FilterDef, Handler};
 use crate::grants;
 use crate::link::pool::Pool;
+use crate::tenants::bulkhead::{self, Place};
 
 static TREES: AtomicU64 = AtomicU64::new(1);
 
@@ -51,12 +53,38 @@ pub(crate) struct Entry {
     /// Phases that handlers have added handlers for, a bit each by number.
     added: Cell<u32>,
     /// Filters that handlers registered for this request.
-    pub(crate) own_filters: RefCell<Vec<FilterDef>>,
+    pub(crate) own_filters: RefCell<Vec<OwnFilter>>,
     /// What is kept for its tenant's sake.
     pub(crate) guard: grants::Record,
 }
 
+/// A filter that a handler registered, and whose handler it was: by the time that it runs, the request may be in another
+/// tenant's section.
+#[derive(Clone)]
+pub(crate) struct OwnFilter {
+    pub(crate) tenant: Box<str>,
+    pub(crate) definition: FilterDef,
+}
+
+impl OwnFilter {
+    /// Whether it has this name, in lower case.
+    pub(crate) fn is(&self, name: &[u8], is_input: bool) -> bool {
+        self.definition.is_input == is_input && *self.definition.name == *name
+    }
+}
+
 impl Entry {
+    /// The filter of a name, in lower case, that a tenant has registered for this request.
+    pub(crate) fn own_filter(
+        &self,
+        tenant: &str,
+        name: &[u8],
+        is_input: bool,
+    ) -> Option<OwnFilter> {
+        let own = self.own_filters.borrow();
+        own.iter().find(|f| *f.tenant == *tenant && f.is(name, is_input)).cloned()
+    }
+
     /// Notes that Python has added handlers for a phase.
     pub(crate) fn want(&self, phase: Phase) {
         self.added.set(self.added.get() | 1 << phase as u32);
@@ -100,6 +128,12 @@ pub(crate) struct Tree {
     /// Confined tenants whose redirects are being carried out, innermost last.
     bound: RefCell<Vec<Box<str>>>,
     strayed: Cell<bool>,
+    /// The places that it has of confined tenants: one, unless one's Python runs inside another's.
+    places: RefCell<Vec<Place>>,
+    /// The answer's length is counted.
+    watched: Cell<bool>,
+    /// No phase of Python's is left before the answer's end.
+    answered: Cell<bool>,
 }
 
 /// What hangs on a request's configuration vector.
@@ -168,6 +202,9 @@ impl Tree {
             server: root.server().number(),
             bound: RefCell::default(),
             strayed: Cell::new(false),
+            places: RefCell::default(),
+            watched: Cell::new(false),
+            answered: Cell::new(false),
         }
     }
 
@@ -241,6 +278,39 @@ impl Tree {
         self.running.borrow().iter().any(|c| c.pool().key().tenant == tenant)
     }
 
+    /// A place for a phase. A tree keeps the place that its first phase has got, so that no later one is refused for want of
+    /// it; after [`answered`](Self::answered) a place is for one phase.
+    pub(crate) fn place(&self, key: &PoolKey) -> Result<Place, Fault> {
+        let has = |p: &Place| p.tenant() == Some(&*key.tenant);
+        if self.runs_tenant(&key.tenant) || self.places.borrow().iter().any(has) {
+            return Ok(Place::within());
+        }
+        if !is_default(&key.tenant) {
+            // Nobody waits for one tenant with another's place in hand, unless that one's Python is at work.
+            self.places.borrow_mut().retain(|p| p.tenant().is_some_and(|t| self.runs_tenant(t)));
+        }
+        let place = bulkhead::enter_for(key)?;
+        if place.tenant().is_none() || self.answered.get() {
+            return Ok(place);
+        }
+        let since = place.since;
+        self.places.borrow_mut().push(place);
+        Ok(Place::within_since(since))
+    }
+
+    /// Whether the answer's length is counted already; it is from now on.
+    pub(crate) fn is_watched(&self) -> bool {
+        self.watched.replace(true)
+    }
+
+    /// The answer is made, or somebody else makes it: gives the places back, unless Python is at work.
+    pub(crate) fn answered(&self) {
+        if self.running.borrow().is_empty() {
+            self.answered.set(true);
+            self.places.borrow_mut().clear();
+        }
+    }
+
     pub(crate) fn begin(&self, c: &Rc<Conversation>) {
         self.running.borrow_mut().push(Rc::clone(c));
     }
@@ -279,6 +349,8 @@ impl Tree {
 
 impl Drop for Tree {
     fn drop(&mut self) {
+        // What is left to do may need one.
+        self.places.get_mut().clear();
         let homes = std::mem::take(self.homes.get_mut());
         let log = self.log.get_mut().take();
         let entries = std::mem::take(self.entries.get_mut());

@@ -44,7 +44,7 @@ pub(crate) fn check(
         Call::AddFilter { name, is_input } => {
             let way = if *is_input { "input" } else { "output" };
             let what = format!("req.add_{way}_filter({})", text(name));
-            is(what.clone(), filter(entry, r, name, *is_input))?;
+            is(what.clone(), filter(entry, policy, r, name, *is_input))?;
             let n = entry.guard.filters.get() + 1;
             if n > FILTERS {
                 return Err(Refusal::limit(what, "number of filters on a request"));
@@ -69,9 +69,14 @@ pub(crate) fn check(
 }
 
 /// A filter: the tenant's own Python, or one that only packs or slows its own answer.
-fn filter(entry: &Entry, r: Request<'_>, name: &[u8], is_input: bool) -> Option<Needs> {
-    let own = entry.own_filters.borrow();
-    let own = own.iter().any(|f| f.is_input == is_input && f.name.eq_ignore_ascii_case(name));
+fn filter(
+    entry: &Entry,
+    policy: &TenantPolicy,
+    r: Request<'_>,
+    name: &[u8],
+    is_input: bool,
+) -> Option<Needs> {
+    let own = entry.own_filter(&policy.tenant, &name.to_ascii_lowercase(), is_input).is_some();
     if own || r.dir_conf().is_some_and(|c: &DirConf| c.filter(name, is_input).is_some()) {
         return None;
     }

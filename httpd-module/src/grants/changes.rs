@@ -37,6 +37,7 @@ pub(crate) fn check(
         Change::Set(table, name, value) | Change::Add(table, name, value) => {
             let what = || format!("req.{}[{}]", table_name(*table), text(name));
             Refusal::of(policy, what, entry_of(*table, name, value))?;
+            Refusal::of(policy, what, second_length(r, *table, name, change))?;
             if policy.max_table_entries > 0
                 && let Some(t) = r.table(*table)
                 && t.len() >= policy.max_table_entries as usize
@@ -71,6 +72,26 @@ pub(crate) fn check(
             Refusal::of(policy, || format!("req.{}.clear()", table_name(*table)), needs)
         }
     }
+}
+
+/// An answer has one length: who reads the first of two and who reads the last see different answers.
+fn second_length(
+    r: Request<'_>,
+    table: TableId,
+    name: &[u8],
+    change: &Change<'_>,
+) -> Option<Needs> {
+    if !name.eq_ignore_ascii_case(b"Content-Length") {
+        return None;
+    }
+    let is_second = match table {
+        TableId::ErrHeadersOut => true,
+        TableId::HeadersOut => {
+            matches!(change, Change::Add(..)) && r.table(table).is_some_and(|t| t.has(name))
+        }
+        _ => false,
+    };
+    is_second.then_some(Needs::Better("Content-Length stands in headers_out, once"))
 }
 
 fn entry_of(table: TableId, name: &[u8], value: &[u8]) -> Option<Needs> {

@@ -113,6 +113,16 @@ impl Place {
     pub(crate) fn within() -> Self {
         Self { of: None, since: Instant::now() }
     }
+
+    /// The same for one that has just come.
+    pub(crate) fn within_since(since: Instant) -> Self {
+        Self { of: None, since }
+    }
+
+    /// Whose it is, if it is counted.
+    pub(crate) fn tenant(&self) -> Option<&str> {
+        self.of.as_ref().map(|(tenant, _)| tenant.name())
+    }
 }
 
 impl Drop for Place {
