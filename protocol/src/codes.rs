@@ -72,6 +72,8 @@ codes! {
     BAD_DESCRIPTOR "VIV0027" "a worker sent a file that cannot be served";
     /// A header of an answer is refused.
     BAD_HEADER "VIV0028" "a handler set a header that cannot be sent";
+    /// A tenant's handler was added to a request that came to another tenant's section.
+    STRAY_HANDLER "VIV0029" "a handler was added to a request that is another tenant's";
     /// Python text: traceback lines, log calls, output within a request.
     PYTHON "VIV0030" "what a handler wrote to the log";
     /// The supervisor's own configuration file is wrong or unreadable.

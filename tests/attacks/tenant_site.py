@@ -94,7 +94,7 @@ class TenantSite:
                     tenant=f"VivariumTenant {tenant}", log=self.server.log, extra=extra.format(root=self.roots[host]),
                 ))
             # Attacks are refused loudly.
-            self.server.allow("VIV0020", "VIV0028", "VIV0030", "VIV0048", "VIV0050", "VIV0051", "VIV0052", "VIV0053")
+            self.server.allow("VIV0020", "VIV0028", "VIV0029", "VIV0030", "VIV0048", "VIV0050", "VIV0051", "VIV0052", "VIV0053")
         except BaseException:
             self.finish()
             raise

@@ -275,7 +275,7 @@ pub(crate) fn answer(
             let Some(phase) = phase else {
                 return Err(c.broken(format!("no phase {number}")));
             };
-            entry.want(phase);
+            entry.want(phase, c.pool().key());
             c.reply(header, &Reply::Ok)
         }
         Call::Op { op, number, text } => {

@@ -147,7 +147,7 @@ fn enter(
     if let Some(tenant) = whose {
         key.tenant = String::from(&**tenant);
     }
-    run::run(r, key, &tree, &level, &what).map(|_| ()).inspect_err(|fault| {
+    run::run(r, &key, &tree, &level, &what).map(|_| ()).inspect_err(|fault| {
         phases::log_fault(r, phase, fault);
     })
 }

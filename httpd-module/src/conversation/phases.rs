@@ -3,6 +3,7 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
+use vivarium_protocol::codes;
 use vivarium_protocol::control::PoolKey;
 use vivarium_protocol::message::{HandlerRef, Phase, TableId};
 use vivarium_protocol::policy::{Grants, is_default};
@@ -259,20 +260,76 @@ fn run_configured(r: Request<'_>, phase: Phase) -> Option<Done> {
             }
         }
     }
-    let what = run::What { phase, handlers: &handlers, filter: None, extension };
-    let done = run::run(r, key, &tree, &level, &what);
-    let done = match done {
-        Ok(_) if is_spoiled(&entry) => {
-            body::drop_gathered(&entry);
+    let mut others = if added { entry.wanted_in(phase) } else { Vec::new() };
+    let is_own = list.is_some() || others.contains(&key);
+    others.retain(|other| *other != key);
+    let mut done = None;
+    if is_own {
+        let what = run::What { phase, handlers: &handlers, filter: None, extension };
+        done = Some(run_in(r, &key, &tree, &entry, &level, &what));
+    }
+    // What was added before the request came to this section is where it was added.
+    for other in others {
+        if done.as_ref().is_some_and(|done| !goes_on(phase, done)) {
+            break;
+        }
+        let next = if other.tenant == key.tenant || is_default(&other.tenant) {
+            let what = run::What { phase, handlers: &[], filter: None, extension: None };
+            run_in(r, &other, &tree, &entry, &level, &what)
+        } else {
+            stray_handler(r, phase, &other.tenant);
+            Ok(sys::HTTP_INTERNAL_SERVER_ERROR)
+        };
+        done = match (done, next) {
+            (Some(before), Ok(sys::DECLINED)) => Some(before),
+            (_, next) => Some(next),
+        };
+    }
+    done.map(|done| (tree, entry, done))
+}
+
+/// Runs a phase in one pool.
+fn run_in(
+    r: Request<'_>,
+    key: &PoolKey,
+    tree: &Rc<Tree>,
+    entry: &Rc<Entry>,
+    level: &Level,
+    what: &run::What<'_>,
+) -> Result<i32, Fault> {
+    match run::run(r, key, tree, level, what) {
+        Ok(_) if is_spoiled(entry) => {
+            body::drop_gathered(entry);
             Ok(sys::HTTP_INTERNAL_SERVER_ERROR)
         }
         Ok(leave) => Ok(result(leave.result)),
         Err(fault) => {
-            log_fault(r, phase, &fault);
+            log_fault(r, what.phase, &fault);
             Err(fault)
         }
-    };
-    Some((tree, entry, done))
+    }
+}
+
+/// Whether the handlers of another pool follow after this result: by the rule that the dispatcher has for a list.
+fn goes_on(phase: Phase, done: &Result<i32, Fault>) -> bool {
+    match (phase, done) {
+        (Phase::Trans | Phase::Authen | Phase::Authz | Phase::Type, Ok(n)) => *n == sys::DECLINED,
+        // Its answer has ended.
+        (Phase::Content, _) | (_, Err(_)) => false,
+        (_, Ok(n)) => matches!(*n, sys::OK | sys::DECLINED),
+    }
+}
+
+/// A tenant whose handler an earlier phase has added may not see the request any more, and without it the request may not go
+/// on: what the handler would have forbidden is not known.
+fn stray_handler(r: Request<'_>, phase: Phase, tenant: &str) {
+    let line = format!(
+        "{}: {}: tenant {tenant} has added a handler in an earlier phase, and the request has come to a section of another \
+         tenant: configure the handler in that section",
+        codes::STRAY_HANDLER,
+        phase.directive()
+    );
+    log::request(r, log::Level::Err as i32, line.as_bytes());
 }
 
 /// Whether Python has set what cannot be sent, or what it may not set and was not told of: then the answer is an error,

@@ -42,7 +42,7 @@ pub(crate) fn ask(r: Request<'_>, phase: Phase, arguments: Vec<Vec<u8>>) -> Verd
     let handlers: Vec<HandlerRef<'_>> = definitions.iter().map(|h| h.to_ref()).collect();
     let key = run::pool_key(r, &definitions);
     let what = run::What { phase, handlers: &handlers, filter: None, extension: None };
-    match run::run(r, key, &tree, &level, &what) {
+    match run::run(r, &key, &tree, &level, &what) {
         Ok(leave) => match leave.result {
             0 => Verdict::No,
             1 => Verdict::Yes(level.answer.take()),

@@ -97,14 +97,14 @@ pub(crate) fn key_of(tenant: &str, name: &[u8]) -> PoolKey {
 /// Runs a phase, nested in the conversation that runs already in its pool, or on a lane of its own.
 pub(crate) fn run(
     r: Request<'_>,
-    key: PoolKey,
+    key: &PoolKey,
     tree: &Rc<Tree>,
     level: &Level,
     what: &What<'_>,
 ) -> Result<Leave, Fault> {
     level.phase.set(Some(what.phase));
-    let Some(conversation) = tree.running(&key) else {
-        return on_own_lane(r, &key, tree, level, what);
+    let Some(conversation) = tree.running(key) else {
+        return on_own_lane(r, key, tree, level, what);
     };
     let mut room = Room::take();
     let payload = &mut room.0;

@@ -47,7 +47,7 @@ pub(crate) fn run(element: &Element) -> bool {
     let filter = FilterRef { id: tree.next_filter(), name: b"include", is_input: false };
     let what =
         run::What { phase: Phase::Ssi, handlers: &[], filter: Some(filter), extension: None };
-    let done = run::run(r, key, &tree, &level, &what);
+    let done = run::run(r, &key, &tree, &level, &what);
     input.destroy();
     match done {
         Ok(leave) => leave.result == crate::sys::OK,

@@ -50,8 +50,9 @@ pub(crate) struct Entry {
     pub(crate) met: Cell<bool>,
     /// Its `PythonCleanupHandler`, as far as known, and the pool that it runs in.
     cleanup: RefCell<Option<CleanupPart>>,
-    /// Phases that handlers have added handlers for, a bit each by number.
+    /// Phases that handlers have added handlers for, a bit each by number, and by the pool that has the handlers.
     added: Cell<u32>,
+    added_in: RefCell<Vec<(PoolKey, u32)>>,
     /// Filters that handlers registered for this request.
     pub(crate) own_filters: RefCell<Vec<OwnFilter>>,
     /// What is kept for its tenant's sake.
@@ -85,9 +86,22 @@ impl Entry {
         own.iter().find(|f| *f.tenant == *tenant && f.is(name, is_input)).cloned()
     }
 
-    /// Notes that Python has added handlers for a phase.
-    pub(crate) fn want(&self, phase: Phase) {
-        self.added.set(self.added.get() | 1 << phase as u32);
+    /// Notes that Python has added handlers for a phase, in the pool of this key.
+    pub(crate) fn want(&self, phase: Phase, key: &PoolKey) {
+        let bit = 1 << phase as u32;
+        self.added.set(self.added.get() | bit);
+        let mut all = self.added_in.borrow_mut();
+        match all.iter_mut().find(|(k, _)| k == key) {
+            Some((_, phases)) => *phases |= bit,
+            None => all.push((key.clone(), bit)),
+        }
+    }
+
+    /// The pools that have handlers for a phase, in the order in which they had their first.
+    pub(crate) fn wanted_in(&self, phase: Phase) -> Vec<PoolKey> {
+        let all = self.added_in.borrow();
+        let wanted = all.iter().filter(|(_, phases)| phases & 1 << phase as u32 != 0);
+        wanted.map(|(key, _)| key.clone()).collect()
     }
 
     /// Whether it has.
@@ -223,6 +237,7 @@ impl Tree {
             met: Cell::new(false),
             cleanup: RefCell::default(),
             added: Cell::new(0),
+            added_in: RefCell::default(),
             own_filters: RefCell::default(),
             guard: grants::Record::default(),
         });
