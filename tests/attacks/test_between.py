@@ -1,12 +1,11 @@
 """What one tenant does with requests of another's, with connections, and where it decides who is let in."""
 
 import base64
-import os
 import re
 
 import pytest
 
-from conftest import why_not
+from conftest import open_to_tenants, skip_where_impossible
 from devlib.httpd import free_port
 from harness import client
 from harness.wait import wait_until
@@ -91,16 +90,12 @@ WRONG = base64.b64encode(b"somebody:wrong").decode()
 @pytest.fixture(scope="module")
 def site(tmp_path_factory):
     """The server, with ports for connection handlers and gates of tenants that cannot answer."""
-    reason = why_not()
-    if reason:
-        pytest.skip(reason)
+    skip_where_impossible()
     from arena import write  # pylint: disable=import-outside-toplevel
     from tenant_site import TenantSite  # pylint: disable=import-outside-toplevel
 
     stage = tmp_path_factory.mktemp("stage")
-    for path in (stage, *stage.parents):
-        if path.stat().st_uid == os.geteuid() and path != path.parent and not path.stat().st_mode & 0o005:
-            os.chmod(path, 0o755)
+    open_to_tenants(stage)
     made = TenantSite(stage=stage, phases=False, extra=EXTRA)
     try:
         arrange(made, write)
@@ -173,14 +168,10 @@ def test_a_connection_handler(site, table):
 @pytest.mark.parametrize("directive,phase", [("PythonPostReadRequestHandler", "postread"), ("PythonTransHandler", "trans")])
 def test_an_early_phase_of_every_request(tmp_path, table, directive, phase):
     """A confined tenant of the whole server would see the requests of all customers before they are anybody's."""
-    reason = why_not()
-    if reason:
-        pytest.skip(reason)
+    skip_where_impossible()
     from tenant_site import TenantSite  # pylint: disable=import-outside-toplevel
 
-    for path in (tmp_path, *tmp_path.parents):
-        if path != path.parent and path.stat().st_uid == os.geteuid() and not path.stat().st_mode & 0o005:
-            os.chmod(path, 0o755)
+    open_to_tenants(tmp_path)
     answers = {}
     for tenant in ("closed", "open"):
         made = TenantSite(stage=tmp_path, phases=False)

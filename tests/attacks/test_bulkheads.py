@@ -8,7 +8,7 @@ import threading
 
 import pytest
 
-from conftest import why_not
+from conftest import open_to_tenants, skip_where_impossible
 from harness import client
 from harness.wait import wait_until
 
@@ -34,14 +34,10 @@ MaxRequestWorkers 8
 @pytest.fixture
 def make_site(tmp_path):
     """Makes started servers, and takes them away."""
-    reason = why_not()
-    if reason:
-        pytest.skip(reason)
+    skip_where_impossible()
     from tenant_site import TenantSite  # pylint: disable=import-outside-toplevel
 
-    for path in (tmp_path, *tmp_path.parents):
-        if path != path.parent and path.stat().st_uid == os.geteuid() and not path.stat().st_mode & 0o005:
-            os.chmod(path, 0o755)
+    open_to_tenants(tmp_path)
     made = []
 
     def make(**more):

@@ -8,7 +8,7 @@ import os
 
 import pytest
 
-from conftest import REPO, why_not
+from conftest import REPO, open_to_tenants, skip_where_impossible
 from harness.wait import wait_until
 
 HOSTILE = REPO / "target/release/examples/hostile_worker"
@@ -31,18 +31,14 @@ EXTRA = """
 @pytest.fixture(scope="module")
 def site(tmp_path_factory):
     """The server, with a hostile tenant for each kind of frame."""
-    reason = why_not()
-    if reason:
-        pytest.skip(reason)
+    skip_where_impossible()
     if not HOSTILE.exists():
         pytest.skip(f"{HOSTILE} is not built: cargo build --release -p vivarium-protocol --features mock --example hostile_worker")
     from arena import folder, write  # pylint: disable=import-outside-toplevel
     from tenant_site import TenantSite  # pylint: disable=import-outside-toplevel
 
     stage = tmp_path_factory.mktemp("stage")
-    for path in (stage, *stage.parents):
-        if path.stat().st_uid == os.geteuid() and path != path.parent and not path.stat().st_mode & 0o005:
-            os.chmod(path, 0o755)
+    open_to_tenants(stage)
     extra = "".join(EXTRA.replace("{frame}", frame) for frame in FRAMES)
     made = TenantSite(stage=stage, phases=False, extra=extra)
     try:

@@ -10,7 +10,7 @@ import re
 
 import pytest
 
-from conftest import why_not
+from conftest import open_to_tenants, skip_where_impossible
 from harness.wait import wait_until
 
 BASIC = ("Authorization", "Basic " + base64.b64encode(b"bob:password").decode())
@@ -20,15 +20,11 @@ PROXY = ("Proxy-Authorization", "Basic c2VjcmV0")
 @pytest.fixture(scope="module")
 def site(tmp_path_factory):
     """The server, with all tenants."""
-    reason = why_not()
-    if reason:
-        pytest.skip(reason)
+    skip_where_impossible()
     from tenant_site import TenantSite  # pylint: disable=import-outside-toplevel
 
     stage = tmp_path_factory.mktemp("stage")
-    for path in (stage, *stage.parents):
-        if path.stat().st_uid == os.geteuid() and path != path.parent and not path.stat().st_mode & 0o005:
-            os.chmod(path, 0o755)
+    open_to_tenants(stage)
     made = TenantSite(stage=stage, base='Alias /foreign "/nonexistent"\n')
     try:
         made.server.start()

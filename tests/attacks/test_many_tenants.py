@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from conftest import why_not
+from conftest import open_to_tenants, skip_where_impossible
 from harness import procs
 from harness.wait import wait_until
 
@@ -14,14 +14,10 @@ COUNT = 100
 @pytest.fixture
 def make_many(tmp_path):
     """Makes started sites, and takes them away."""
-    reason = why_not()
-    if reason:
-        pytest.skip(reason)
+    skip_where_impossible()
     from many_site import ManySite  # pylint: disable=import-outside-toplevel
 
-    for path in (tmp_path, *tmp_path.parents):
-        if path != path.parent and path.stat().st_uid == os.geteuid() and not path.stat().st_mode & 0o005:
-            os.chmod(path, 0o755)
+    open_to_tenants(tmp_path)
     made = []
 
     def make(count, **more):

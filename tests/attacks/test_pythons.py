@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from conftest import why_not
+from conftest import open_to_tenants, skip_where_impossible
 from harness.wait import wait_until
 
 SYSTEM = "/usr/bin/python3"
@@ -60,14 +60,10 @@ def other_builds():
 @pytest.fixture
 def make_site(tmp_path):
     """Makes sites with two tenants, `closed` and `open`, of the given Pythons."""
-    reason = why_not()
-    if reason:
-        pytest.skip(reason)
+    skip_where_impossible()
     from tenant_site import TenantSite  # pylint: disable=import-outside-toplevel
 
-    for path in (tmp_path, *tmp_path.parents):
-        if path != path.parent and path.stat().st_uid == os.geteuid() and not path.stat().st_mode & 0o005:
-            os.chmod(path, 0o755)
+    open_to_tenants(tmp_path)
     made = []
 
     def make(pythons):
