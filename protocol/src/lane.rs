@@ -8,12 +8,12 @@
 //! Wakes are lazy: [`Channel::send`] publishes, [`Channel::wake`] wakes the peer if it sleeps. A send that has to wait
 //! for room, and any receive that has to wait, wakes by itself first.
 
+use std::cell::RefCell;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::frame::{HEADER_LEN, Header, HeaderError, Kind};
 use crate::futex::{self, Patience, SleepFor, Waited};
-use crate::polling::Habit;
 use crate::region::{Owner, Region};
 use crate::ring::{BadIndex, Consumer, Producer};
 use crate::shm::ShmRing;
@@ -32,6 +32,11 @@ pub trait Guard {
     /// # Errors
     /// The reason to stop. What the peer published before it died is still received: see [`Channel::recv`].
     fn check(&mut self) -> Result<(), Self::Stop>;
+    /// How much the peer has got done for whomever it works, if that is known: a count that may wrap. See
+    /// [`crate::polling`].
+    fn done(&self) -> u32 {
+        0
+    }
 }
 
 /// Why a channel operation failed. After any of these the conversation is over for this side.
@@ -88,11 +93,6 @@ const GUARD_EVERY: u32 = 64;
 const FRUITLESS: u32 = 64;
 /// How long a wait that was woken for nothing too often naps before the next look.
 const NAP: Duration = Duration::from_millis(1);
-/// Usual lengths of waits: of the host and of the guest, for data and for room.
-static HABITS: [[Habit; 2]; 2] = [
-    [const { Habit::new() }, const { Habit::new() }],
-    [const { Habit::new() }, const { Habit::new() }],
-];
 /// Where waits are short, polling may take this many times [`Patience::poll`].
 const POLL_FACTOR: u32 = 5;
 /// A payload buffer grows in steps of this, as the bytes arrive: a claimed length alone costs nothing.
@@ -296,21 +296,24 @@ impl Channel {
         };
         let Patience { poll, slice: longest } = self.patience;
         let mut slice = self.first_slice.unwrap_or(longest).min(longest);
-        let habit = &HABITS[self.side as usize][what as usize - 1];
-        let mut wait = habit.begin(poll.saturating_mul(POLL_FACTOR));
+        let habit = region.habit(self.side, what);
+        let mut wait = habit.begin(poll.saturating_mul(POLL_FACTOR), guard.done());
         let (mut level, mut fruitless) = (0, 0);
         loop {
-            let waited = guard.check().map_err(LaneError::Stopped).and_then(|()| {
+            let checked = guard.check().map_err(LaneError::Stopped);
+            let guard = RefCell::new(&mut *guard);
+            let waited = checked.and_then(|()| {
                 let ready = || Ok(self.level(what, want)? >= want);
                 futex::poll_and_sleep(
                     word,
                     what,
                     slice,
-                    || wait.yield_once(),
+                    || wait.yield_once(|| guard.borrow().done()),
                     ready,
-                    || guard.check().map_err(LaneError::Stopped),
+                    || guard.borrow_mut().check().map_err(LaneError::Stopped),
                 )
             });
+            wait.saw(guard.borrow().done());
             match waited {
                 Ok(Waited::Ready) => return Ok(()),
                 Ok(Waited::Look) => {}

@@ -4,6 +4,11 @@
 //! Measured: a poll with `sched_yield` notices within 0.5 µs across cores, a sleep costs the waker a system call and the
 //! sleeper some 50 µs. So a wait that is likely to be over soon is polled through, and any other one is slept through
 //! from the start: what is then lost is a few microseconds of a long wait.
+//!
+//! Where many wait for one peer, what counts is not how long each of them waits but how fast the peer gets on: among
+//! sixty threads that a worker serves one after the other, each in twenty microseconds, who yields lets the others run
+//! and mostly finds its answer when it comes back, without a sleep on its side and a wake-up on the other. So a wait's
+//! length is divided by what the peer got done in it ([`Habit::begin`]).
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -16,9 +21,11 @@ const GLANCE: Duration = Duration::from_micros(4);
 /// Longer waits count as this long.
 const LONG: Duration = Duration::from_millis(1);
 
-/// Who yields and comes back this late has let somebody in who computes: on such a machine a thread that sleeps is
-/// called sooner than one that yields.
+/// Who yields and comes back this late has let somebody in who computes, unless the peer got much done meanwhile: on such
+/// a machine a thread that sleeps is called sooner than one that yields.
 const CROWDED: Duration = Duration::from_millis(2);
+/// The peer got little done then: less than one thing in this time.
+const SLUGGISH: Duration = Duration::from_micros(500);
 /// For how long it is not tried again.
 const REST: Duration = Duration::from_millis(20);
 
@@ -57,21 +64,22 @@ impl Habit {
         Duration::from_nanos(self.nanos.load(Ordering::Relaxed).into())
     }
 
-    /// Counts one that has ended. Threads may overwrite each other's; each value is as good as the next.
+    /// Counts one that has ended, and took so long for each thing that the peer got done. Threads may overwrite each other's; each value is as good as the next.
     pub fn learn(&self, took: Duration) {
         let took = took.min(LONG).as_nanos() as u32;
         let usual = self.nanos.load(Ordering::Relaxed);
         self.nanos.store(usual - usual / 8 + took / 8, Ordering::Relaxed);
     }
 
-    /// Begins a wait. `at_most` bounds the polling: nothing for nothing.
-    pub fn begin(&self, at_most: Duration) -> Wait<'_> {
+    /// Begins a wait. `at_most` bounds the polling: nothing for nothing. `done` is how much the peer has got done so far,
+    /// for whomever: a count that may wrap, or always the same.
+    pub fn begin(&self, at_most: Duration, done: u32) -> Wait<'_> {
         let usual = self.usual();
         let wish = if usual < self.hope { usual * 2 + GLANCE } else { GLANCE };
         let began = Instant::now();
         let rests = nanos_at(began) < REST_UNTIL.load(Ordering::Relaxed);
         let poll = if rests { Duration::ZERO } else { wish.min(at_most) };
-        Wait { habit: self, began, looked: began, poll }
+        Wait { habit: self, began, looked: began, poll, before: done, done }
     }
 }
 
@@ -88,22 +96,34 @@ pub struct Wait<'h> {
     began: Instant,
     looked: Instant,
     poll: Duration,
+    /// What the peer had got done when the wait began, and when we last looked.
+    before: u32,
+    done: u32,
 }
 
 impl Wait<'_> {
-    /// Yields if there is still time to poll; false if it is time to sleep.
-    pub fn yield_once(&mut self) -> bool {
+    /// Yields if there is still time to poll; false if it is time to sleep. `done`: see [`Habit::begin`].
+    pub fn yield_once(&mut self, done: impl FnOnce() -> u32) -> bool {
         if self.looked.saturating_duration_since(self.began) >= self.poll {
             return false;
         }
         std::thread::yield_now();
         let now = Instant::now();
-        if now.saturating_duration_since(self.looked) > CROWDED {
+        let away = now.saturating_duration_since(self.looked);
+        let meanwhile = self.saw(done());
+        if away > CROWDED && away / meanwhile.max(1) > SLUGGISH {
             REST_UNTIL.store(nanos_at(now + REST), Ordering::Relaxed);
             self.poll = Duration::ZERO;
         }
         self.looked = now;
         true
+    }
+
+    /// Takes down how much the peer has got done by now; returns how much of it is new.
+    pub fn saw(&mut self, done: u32) -> u32 {
+        let new = done.wrapping_sub(self.done);
+        self.done = done;
+        new
     }
 
     /// Polls no more.
@@ -114,7 +134,7 @@ impl Wait<'_> {
 
 impl Drop for Wait<'_> {
     fn drop(&mut self) {
-        self.habit.learn(self.began.elapsed());
+        self.habit.learn(self.began.elapsed() / self.done.wrapping_sub(self.before).max(1));
     }
 }
 
@@ -134,7 +154,7 @@ mod tests {
             habit.learn(Duration::from_secs(5));
         }
         assert!(habit.usual() > HOPE);
-        assert!(habit.begin(Duration::from_secs(1)).poll <= GLANCE);
+        assert!(habit.begin(Duration::from_secs(1), 0).poll <= GLANCE);
         // It learns again.
         for _ in 0..100 {
             habit.learn(Duration::from_micros(50));
@@ -145,9 +165,25 @@ mod tests {
     #[test]
     fn who_must_not_poll_does_not_yield() {
         let habit = Habit::new();
-        assert!(!habit.begin(Duration::ZERO).yield_once());
-        let mut wait = habit.begin(Duration::from_secs(1));
+        assert!(!habit.begin(Duration::ZERO, 0).yield_once(|| 0));
+        let mut wait = habit.begin(Duration::from_secs(1), 0);
         wait.stop_polling();
-        assert!(!wait.yield_once());
+        assert!(!wait.yield_once(|| 0));
+    }
+
+    #[test]
+    fn a_long_wait_for_a_peer_that_gets_on_fast_counts_as_many_short_ones() {
+        let long_one = |habit: &Habit, done: u32| {
+            let mut wait = habit.begin(Duration::ZERO, u32::MAX - 7);
+            wait.began = Instant::now().checked_sub(Duration::from_millis(50)).unwrap();
+            wait.saw((u32::MAX - 7).wrapping_add(done));
+        };
+        let (alone, among) = (Habit::new(), Habit::new());
+        for _ in 0..100 {
+            long_one(&alone, 1);
+            long_one(&among, 5000);
+        }
+        assert!(alone.usual() > HOPE, "{alone:?}");
+        assert!(among.usual() < HOPE, "{among:?}");
     }
 }

@@ -26,6 +26,9 @@ use std::sync::Arc;
 use crate::PROTOCOL_VERSION;
 use crate::claim;
 pub use crate::claim::{Claim, MAX_WORKERS, Owner};
+use crate::futex::SleepFor;
+use crate::lane::Side;
+use crate::polling::Habit;
 use crate::shm::{MapError, Mapping, ShmRing};
 use crate::sync::{AtomicU32, AtomicU64, Ordering};
 
@@ -112,11 +115,23 @@ pub struct Region {
     geometry: Geometry,
     /// Worker: where the next search for an offered lane begins. Private; it only spreads the luck.
     cursor: AtomicU32,
+    /// Usual lengths of waits in this region: of the host and of the guest, for data and for room. Private.
+    habits: [[Habit; 2]; 2],
 }
 
 impl Region {
     fn of(mapping: Mapping, geometry: Geometry) -> Self {
-        Self { mapping: Arc::new(mapping), geometry, cursor: AtomicU32::new(0) }
+        Self {
+            mapping: Arc::new(mapping),
+            geometry,
+            cursor: AtomicU32::new(0),
+            habits: Default::default(),
+        }
+    }
+
+    /// How long one side's waits for `what` usually take here.
+    pub(crate) fn habit(&self, side: Side, what: SleepFor) -> &Habit {
+        &self.habits[side as usize][what as usize - 1]
     }
 
     /// All of the memory, for the mock peer's scribbles.

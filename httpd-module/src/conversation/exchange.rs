@@ -93,6 +93,9 @@ impl Guard for HostGuard<'_> {
         self.looks += 1;
         Ok(())
     }
+    fn done(&self) -> u32 {
+        self.c.pool.taken()
+    }
 }
 
 impl Conversation {

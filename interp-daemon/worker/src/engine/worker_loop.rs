@@ -113,9 +113,9 @@ fn wait_drained(worker: &'static Worker, seat: &Seat, turn: usize) -> Option<Cla
 /// Waits for a lane, polling first if that is promising; none when the worker is to stop.
 fn wait(worker: &'static Worker, seat: &Seat, turn: usize, last: Last) -> Option<Claimed> {
     let slot = worker.me.slot;
-    let mut waiting = (last == Last::Served).then(|| IDLE.begin(POLL));
+    let mut waiting = (last == Last::Served).then(|| IDLE.begin(POLL, 0));
     if let Some(waiting) = &mut waiting {
-        while waiting.yield_once() {
+        while waiting.yield_once(|| 0) {
             if worker.regions.any_ready(slot)
                 && let Some(found) = take(worker, turn)
             {
