@@ -270,6 +270,11 @@ pub(crate) fn has_output_filter(r: Request<'_>) -> bool {
     filter::chain_has(r.output_filters(), output_filter as *const ())
 }
 
+/// Whether Python comes after a filter in its output chain.
+pub(crate) fn is_before_output_filter(f: filter::Filter) -> bool {
+    filter::chain_has(f.next(), output_filter as *const ())
+}
+
 /// Whether Python is in a request's input chain.
 pub(crate) fn has_input_filter(r: Request<'_>) -> bool {
     filter::chain_has(r.input_filters(), input_filter as *const ())

@@ -36,7 +36,7 @@ pub enum Kind {
     Call = 17,
     /// worker → httpd: changes to the request `rid`, no reply ([`crate::message::Change`] list).
     Changes = 18,
-    /// worker → httpd: raw output. Flags: [`BODY_FLUSH`], [`BODY_SYNC`], [`BODY_FILTER`].
+    /// worker → httpd: raw output. Flags: [`BODY_FLUSH`], [`BODY_SYNC`], [`BODY_FILTER`], [`BODY_CLOSE`].
     Body = 19,
 }
 
@@ -46,6 +46,9 @@ pub const BODY_FLUSH: u8 = 1;
 pub const BODY_SYNC: u8 = 2;
 /// `Body`: the bytes go to the filter after the Python filter that this depth runs, not to the request's first one.
 pub const BODY_FILTER: u8 = 4;
+
+/// `Body` with [`BODY_FILTER`]: these are the filter's last bytes; the end of the stream follows them.
+pub const BODY_CLOSE: u8 = 8;
 
 impl Kind {
     fn from_u8(v: u8) -> Option<Self> {

@@ -76,4 +76,4 @@ pub mod wire;
 ///
 /// It is part of the region header, of the control socket's `Hello`, and of a worker's `Ready`; both sides refuse
 /// another number with [`codes::VERSION_MISMATCH`].
-pub const PROTOCOL_VERSION: u32 = 2;
+pub const PROTOCOL_VERSION: u32 = 3;

@@ -150,7 +150,31 @@ pub struct FilterRef<'a> {
     pub name: &'a [u8],
     /// Input or output.
     pub is_input: bool,
+    /// What it writes must be synchronous ([`crate::frame::BODY_SYNC`]) often enough: at least every [`FILTER_SYNC`] bytes.
+    /// Python comes after it in the chain.
+    pub is_sync: bool,
+    /// The first bytes that it is to read, at most [`FILTER_AHEAD`]; empty for input filters.
+    pub ahead: &'a [u8],
+    /// What comes after those.
+    pub then: Then,
 }
+
+/// What a filter finds when it has read what was sent ahead.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Then {
+    /// That has to be asked for.
+    Ask = 0,
+    /// Nothing more in this brigade.
+    Nothing = 1,
+    /// The end of the stream.
+    End = 2,
+}
+
+/// The most bytes that are sent ahead to a filter.
+pub const FILTER_AHEAD: usize = 32 << 10;
+/// The most bytes that a filter with Python after it may write between two synchronous writes.
+pub const FILTER_SYNC: usize = 64 << 10;
 
 /// What a worker needs to run a phase. Everything borrows from the frame's payload.
 #[derive(Debug, Clone)]
@@ -204,6 +228,8 @@ pub fn write_enter_head(
             w.u8(if f.is_input { 2 } else { 1 });
             w.u32(f.id);
             w.bytes(f.name);
+            w.u8(u8::from(f.is_sync) | (f.then as u8) << 1);
+            w.bytes(f.ahead);
         }
     }
     w.opt_bytes(extension);
@@ -235,11 +261,19 @@ impl<'a> Enter<'a> {
         let at = r.position();
         let filter = match r.u8("filter")? {
             0 => None,
-            k @ (1 | 2) => Some(FilterRef {
-                id: r.u32("filter id")?,
-                name: r.bytes("filter name")?,
-                is_input: k == 2,
-            }),
+            k @ (1 | 2) => {
+                let (id, name) = (r.u32("filter id")?, r.bytes("filter name")?);
+                let at = r.position();
+                let bits = r.u8("filter flags")?;
+                let then = match bits >> 1 {
+                    0 => Then::Ask,
+                    1 => Then::Nothing,
+                    2 => Then::End,
+                    _ => return Err(WireError { at, what: "filter flags" }),
+                };
+                let ahead = r.bytes("filter data")?;
+                Some(FilterRef { id, name, is_input: k == 2, is_sync: bits & 1 != 0, ahead, then })
+            }
             _ => return Err(WireError { at, what: "filter" }),
         };
         let extension = r.opt_bytes("extension")?;

@@ -12,7 +12,7 @@ use vivarium_protocol::fields::{FIELDS, FINFO_ITEMS, FINFO_TEXTS, Field, Type, V
 use vivarium_protocol::frame::{HEADER_LEN, Header, HeaderError, Kind, MAX_DEPTH};
 use vivarium_protocol::message::{
     Change, ConfigNode, Enter, FilterRef, HandlerRef, MAX_NESTING, Phase, SNAPSHOT_TABLES,
-    Snapshot, TableId, write_enter_head, write_snapshot_fields, write_snapshot_head,
+    Snapshot, TableId, Then, write_enter_head, write_snapshot_fields, write_snapshot_head,
 };
 use vivarium_protocol::table::{MAX_PAIRS, read_table, same_key, write_table};
 use vivarium_protocol::wire::{Reader, Writer};
@@ -191,10 +191,13 @@ proptest! {
     #[test]
     fn enters(
         phase in phase(), flags in any::<u8>(), tree in any::<u64>(), handlers in vec(handler(), 0..5),
-        filter in option::of((any::<u32>(), common::bytes(), any::<bool>())),
+        filter in option::of((any::<u32>(), common::bytes(), any::<(bool, bool)>(), common::bytes(), 0..3_u8)),
         extension in option::of(common::bytes()), sections in (common::bytes(), common::bytes()),
     ) {
-        let filter = filter.map(|(id, name, is_input)| FilterRef { id, name, is_input });
+        let filter = filter.map(|(id, name, (is_input, is_sync), ahead, then)| {
+            let then = [Then::Ask, Then::Nothing, Then::End][then as usize];
+            FilterRef { id, name, is_input, is_sync, ahead, then }
+        });
         let mut bytes = Vec::new();
         let mut w = Writer::new(&mut bytes);
         write_enter_head(&mut w, phase, flags, tree, &handlers, filter, extension);

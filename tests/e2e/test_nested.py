@@ -12,7 +12,7 @@ def configure(server):
     server.write("static/page.txt", "a static page\n")
     filters = "\n".join(
         f"PythonOutputFilter nested::{name} {name.upper()}"
-        for name in ("spy", "upper", "brackets", "broken", "swallow", "attributes", "lines")
+        for name in ("spy", "upper", "brackets", "broken", "swallow", "attributes", "lines", "flood", "hurry")
     )
     server.site("nested", filters)
     server.write("static/nested.py", (server.htdocs / "nested.py").read_bytes())
@@ -48,6 +48,21 @@ def test_filters_in_a_row(web):
 def test_a_filter_in_the_other_order(web):
     text = web.get("/with_filters?BRACKETS,UPPER").text
     assert text.replace("[", "").replace("]", "") == "SOME TEXT(END)"
+
+
+@pytest.mark.parametrize("order", ["FLOOD,UPPER", "FLOOD,FLOOD,UPPER", "FLOOD,HURRY,FLOOD,UPPER"])
+def test_much_output_before_another_filter(web, order):
+    """What a filter writes is passed on while it runs: then its worker must be waiting for what comes after it."""
+    floods = order.count("FLOOD")
+    body = web.get(f"/flooded?{order}").body
+    assert (len(body), set(body)) == (9000 * 40**floods, set(b"X"))
+    assert web.get("/many").status == 200
+    assert not web.log_lines("VIV0014")
+
+
+@pytest.mark.compat
+def test_a_filter_that_flushes_and_does_not_close(web):
+    assert web.get("/with_filters?HURRY").body == b"some text"
 
 
 def test_many_writes_through_a_filter(web):

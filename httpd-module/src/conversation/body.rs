@@ -11,6 +11,7 @@ use vivarium_protocol::message::{ErrorKind, Reply};
 
 use super::Fault;
 use super::exchange::{Conversation, Level};
+use super::filters;
 use super::promise::Promise;
 use super::tree::{Entry, Tree};
 use crate::apache::brigade::{Brigade, Next};
@@ -166,8 +167,13 @@ pub(crate) fn write(
             return Err(conversation.broken("filter output outside of a filter".into()));
         };
         append(conversation, run.output(), len)?;
-        run.gathered(len);
-        if header.flags & BODY_SYNC != 0 {
+        let sync = header.flags & BODY_SYNC != 0;
+        let marks = if header.flags & BODY_FILTER != 0 { header.flags } else { 0 };
+        let waited = run.gathered(len, sync) && filters::mark(conversation, run, marks);
+        if !waited {
+            return Err(conversation.broken("a filter's output that was not waited for".into()));
+        }
+        if sync {
             conversation.reply(header, &Reply::Ok)?;
         }
         return Ok(());

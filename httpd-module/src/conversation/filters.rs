@@ -6,8 +6,10 @@
 use std::cell::Cell;
 use std::rc::Rc;
 
-use vivarium_protocol::frame::Header;
-use vivarium_protocol::message::{FilterRef, HandlerRef, Phase, Reply};
+use vivarium_protocol::frame::{BODY_CLOSE, BODY_FLUSH, Header, MAX_BODY};
+use vivarium_protocol::message::{
+    FILTER_AHEAD, FILTER_SYNC, FilterRef, HandlerRef, Phase, Reply, Then,
+};
 use vivarium_protocol::policy::DEFAULT_TENANT;
 
 use super::body::GATHER;
@@ -15,7 +17,7 @@ use super::exchange::{Conversation, Level};
 use super::run::{self, What};
 use super::tree::{Entry, Tree};
 use super::{Fault, phases};
-use crate::apache::brigade::{Brigade, Next};
+use crate::apache::brigade::{Brigade, Next, Size};
 use crate::apache::filter::{self, Demand, Filter};
 use crate::apache::request::Request;
 use crate::config::dir::{Bytes, FilterDef, Handler, for_file};
@@ -36,8 +38,12 @@ pub(crate) struct Run {
     output: Brigade,
     gathered: Cell<usize>,
     eos_seen: Cell<bool>,
+    /// What was read asked to be sent on at once.
+    flush_seen: Cell<bool>,
     closed: Cell<bool>,
     disabled: Cell<bool>,
+    /// Python comes after this filter: it must be waiting whenever output is passed on.
+    before_python: bool,
 }
 
 /// What stays with a filter instance between its runs.
@@ -62,13 +68,18 @@ impl Run {
         self.output
     }
 
-    /// Counts output; passes it on when there is much of it.
-    pub(crate) fn gathered(&self, n: usize) {
+    /// Counts output; passes it on when there is much of it. Python waits for this if `sync`: false if it should have.
+    pub(crate) fn gathered(&self, n: usize, sync: bool) -> bool {
         let now = self.gathered.get() + n;
         self.gathered.set(now);
-        if now >= GATHER {
-            self.pass();
+        if now < GATHER {
+            return true;
         }
+        if self.before_python && !sync {
+            return now <= FILTER_SYNC + MAX_BODY;
+        }
+        self.pass();
+        true
     }
 
     fn new(filter: Filter, input: Brigade, output: Brigade, demand: Option<Demand>) -> Rc<Self> {
@@ -78,6 +89,7 @@ impl Run {
     fn plain(filter: Filter, input: Brigade, output: Brigade, demand: Option<Demand>) -> Self {
         Self {
             filter,
+            before_python: demand.is_none() && crate::hooks::is_before_output_filter(filter),
             is_input: demand.is_some(),
             keeps_output: demand.is_some(),
             demand: Cell::new(demand),
@@ -86,6 +98,7 @@ impl Run {
             output,
             gathered: Cell::new(0),
             eos_seen: Cell::new(false),
+            flush_seen: Cell::new(false),
             closed: Cell::new(false),
             disabled: Cell::new(false),
         }
@@ -93,7 +106,33 @@ impl Run {
 
     /// An SSI element: nothing to read, and its output stays where it is.
     pub(crate) fn element(filter: Filter, input: Brigade, output: Brigade) -> Rc<Self> {
-        Rc::new(Self { keeps_output: true, ..Self::plain(filter, input, output, None) })
+        let plain = Self::plain(filter, input, output, None);
+        Rc::new(Self { keeps_output: true, before_python: false, ..plain })
+    }
+
+    /// Takes what is there of the brigade, if it is in memory, to be sent to Python before it asks.
+    fn take_ahead(&self) -> (Vec<u8>, Then) {
+        let mut ahead = Vec::new();
+        loop {
+            match self.input.size_of_first() {
+                Size::Empty => return (ahead, Then::Nothing),
+                Size::Data(n) if ahead.len() as u64 + n <= FILTER_AHEAD as u64 => {}
+                Size::Eos => {}
+                Size::Meta if self.input.peek() == Next::Flush => {}
+                Size::Data(_) | Size::Unknown | Size::Meta => return (ahead, Then::Ask),
+            }
+            match self.input.peek() {
+                // Reading may give less than the bucket had: the rest is in the next one.
+                Next::Data(data) => ahead.extend_from_slice(data),
+                Next::Flush => self.flush_seen.set(true),
+                Next::Eos => {
+                    self.eos_seen.set(true);
+                    return (ahead, Then::End);
+                }
+                Next::Meta | Next::Failed(_) | Next::Empty => return (ahead, Then::Ask),
+            }
+            self.input.drop_first();
+        }
     }
 
     /// Hands output to the next filter. An input filter's output stays: it is what the caller asked for.
@@ -138,7 +177,15 @@ fn enter(
     let (tree, entry) = Tree::of(r);
     let is_input = run.is_input;
     let phase = if is_input { Phase::InputFilter } else { Phase::OutputFilter };
-    let reference = FilterRef { id, name: &definition.name, is_input };
+    let (ahead, then) = if is_input { (Vec::new(), Then::Ask) } else { run.take_ahead() };
+    let reference = FilterRef {
+        id,
+        name: &definition.name,
+        is_input,
+        is_sync: run.before_python,
+        ahead: &ahead,
+        then,
+    };
     let level = Level::filter(entry, Rc::clone(run));
     let definitions = for_file(core::slice::from_ref(&definition.handler), r.filename());
     let handlers: Vec<HandlerRef<'_>> = definitions.iter().map(Handler::to_ref).collect();
@@ -263,7 +310,8 @@ fn finish(run: &Run, instance: &Instance) -> i32 {
         while !run.input.is_empty() {
             match run.input.peek() {
                 Next::Eos => run.eos_seen.set(true),
-                Next::Meta | Next::Flush => {
+                Next::Flush => run.flush_seen.set(true),
+                Next::Meta => {
                     run.input.move_first(run.output);
                     continue;
                 }
@@ -275,6 +323,9 @@ fn finish(run: &Run, instance: &Instance) -> i32 {
             instance.closed.set(true);
             run.output.push_eos();
         }
+    }
+    if run.flush_seen.get() && !instance.closed.get() {
+        run.output.push_flush();
     }
     run.input.clear();
     if run.output.is_empty() { sys::APR_SUCCESS } else { run.pass() }
@@ -349,7 +400,8 @@ pub(crate) fn read(
         match run.input.peek() {
             Next::Empty => break,
             Next::Eos => run.eos_seen.set(true),
-            Next::Flush | Next::Meta => {
+            Next::Flush => run.flush_seen.set(true),
+            Next::Meta => {
                 run.input.move_first(run.output);
                 continue;
             }
@@ -401,6 +453,30 @@ pub(crate) fn close(c: &Conversation, run: &Run, header: Header) -> Result<(), F
     passed(c, run, header)
 }
 
+/// `Body` with the flag *flush* or *close*: the same, of which nobody wants to know how it went. False if Python should
+/// wait for it.
+pub(crate) fn mark(c: &Conversation, run: &Run, flags: u8) -> bool {
+    let (flush, close) = (flags & BODY_FLUSH != 0, flags & BODY_CLOSE != 0);
+    if !flush && !close {
+        return true;
+    }
+    if run.before_python {
+        return false;
+    }
+    if close && run.closed.replace(true) {
+        return true;
+    }
+    if close {
+        run.output.push_eos();
+    } else {
+        run.output.push_flush();
+    }
+    if run.pass() != sys::APR_SUCCESS {
+        c.set_aborted();
+    }
+    true
+}
+
 /// `FilterPassOn`: the rest of the brigade as it is.
 pub(crate) fn pass_on(c: &Conversation, run: &Run, header: Header) -> Result<(), Fault> {
     if let Some(demand) = run.demand.take() {
@@ -412,6 +488,12 @@ pub(crate) fn pass_on(c: &Conversation, run: &Run, header: Header) -> Result<(),
             run.closed.set(true);
         }
         run.input.move_first(run.output);
+    }
+    // The end was among what was sent ahead.
+    if run.eos_seen.get() && !run.closed.replace(true) {
+        run.output.push_eos();
+    } else if run.flush_seen.take() {
+        run.output.push_flush();
     }
     passed(c, run, header)
 }

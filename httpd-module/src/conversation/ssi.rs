@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use vivarium_protocol::codes;
-use vivarium_protocol::message::{FilterRef, Phase};
+use vivarium_protocol::message::{FilterRef, Phase, Then};
 
 use super::exchange::Level;
 use super::filters::Run;
@@ -44,7 +44,14 @@ pub(crate) fn run(element: &Element) -> bool {
     let arguments = vec![element.name.clone(), element.text.clone()];
     let level = Level::element(Rc::clone(&entry), this, arguments);
     let key = run::pool_key(r, &[]);
-    let filter = FilterRef { id: tree.next_filter(), name: b"include", is_input: false };
+    let filter = FilterRef {
+        id: tree.next_filter(),
+        name: b"include",
+        is_input: false,
+        is_sync: false,
+        ahead: &[],
+        then: Then::Ask,
+    };
     let what =
         run::What { phase: Phase::Ssi, handlers: &[], filter: Some(filter), extension: None };
     let done = run::run(r, &key, &tree, &level, &what);

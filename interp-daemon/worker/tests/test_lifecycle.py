@@ -9,7 +9,7 @@ from conftest import HERE, ROOT, TARGET, until
 
 def test_start(own):
     made = own(threads=3)
-    assert made.started['ready'] == 2
+    assert made.started['ready'] == 3
     assert made.started['python'].startswith('3.')
 
     def names():
@@ -36,7 +36,7 @@ p(os.get_inheritable(3), os.get_inheritable(4) if os.path.exists('/proc/self/fd/
 def test_imports_at_the_start(own):
     """PythonImport: done before the worker is ready; a failure does not keep it from serving."""
     made = own(imports=['started::imported', 'no_such_module'])
-    assert made.started['ready'] == 2
+    assert made.started['ready'] == 3
     assert made.run('started', request={})['req']['out'] == 'before host1'
     assert made.close().splitlines() == [
         'started::imported by host0, True', "no_such_module: No module named 'no_such_module'"]

@@ -31,6 +31,7 @@ READS = SAY + """
         def handler(req):
             return answer(req, req.read().decode())
 """
+REST = "what a filter wrote goes before the rest that it hands on; mod_python turns them round or loses one"
 OUT = "PythonOutputFilter @module@ @id@\nSetOutputFilter @id@"
 IN = "PythonInputFilter @module@ @id@\nSetInputFilter @id@"
 FILE = {"path": "page.txt", "files": {"page.txt": "the file's text\n"}, "bare": True}
@@ -173,6 +174,32 @@ say(flt, " after " + str(got))
         def outputfilter(flt):
             flt.pass_on()
     """, conf=OUT, expect="some text"),
+    Case("filter-pass-on-partly", "8.pass_on()", TEXT + """
+        def outputfilter(flt):
+            if flt.req.main or hasattr(flt.req, "been"):
+                return flt.pass_on()
+            flt.req.been = True
+            say(flt, flt.read(5).upper())
+            flt.pass_on()
+    """, conf=OUT, expect="SOME text", differs=REST),
+    Case("filter-pass-on-after-a-line", "8.pass_on()", SAY + """
+        def outputfilter(flt):
+            say(flt, b"<" + flt.readline() + b">")
+            flt.pass_on()
+    """, conf=OUT, bare=True, path="page.txt", files={"page.txt": "one\ntwo\nthree"},
+         differs=REST),
+    Case("filter-disable-partly", "8.disable()", TEXT + """
+        def outputfilter(flt):
+            say(flt, flt.read(5).upper())
+            flt.disable()
+    """, conf=OUT, expect="SOME text", differs=REST),
+    Case("filter-reads-a-part", "8.read([n])", TEXT + """
+        def outputfilter(flt):
+            if flt.req.main or hasattr(flt.req, "been"):
+                return flt.pass_on()
+            flt.req.been = True
+            say(flt, flt.read(5).upper())
+    """, conf=OUT),
     Case("filter-pass-on-first", "8.pass_on()", SAY + """
         def handler(req):
             req.write("one ")

@@ -77,6 +77,29 @@ def lines(flt):
         flt.close()
 
 
+def flood(flt):
+    """Writes forty for each byte, in pieces that are larger than what is gathered before it is passed on."""
+    while data := flt.read(7000):
+        flt.write(b"x" * 40 * len(data))
+    if data is None:
+        flt.close()
+
+
+def hurry(flt):
+    """Flushes often, and leaves the end to the server."""
+    while data := flt.read():
+        flt.flush()
+        flt.write(data)
+        flt.flush()
+
+
+def flooded(req):
+    for name in req.args.split(","):
+        req.add_output_filter(name)
+    req.write(b"x" * 9000)
+    return apache.OK
+
+
 def plain(req):
     req.write("some text")
     return apache.OK

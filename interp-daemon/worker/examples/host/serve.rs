@@ -7,11 +7,13 @@ use std::sync::atomic::Ordering;
 use serde_json::{Value as Json, json};
 use vivarium_protocol::codec;
 use vivarium_protocol::fields::Field;
-use vivarium_protocol::frame::{BODY_FILTER, BODY_FLUSH, BODY_SYNC, Header, Kind, NO_RID};
+use vivarium_protocol::frame::{
+    BODY_CLOSE, BODY_FILTER, BODY_FLUSH, BODY_SYNC, Header, Kind, NO_RID,
+};
 use vivarium_protocol::lane::{Channel, Guard};
 use vivarium_protocol::message::{
     Call, Change, ENTER_CONNECTION, ErrorKind, FilterRef, HandlerRef, Leave, Op, Phase, Reply,
-    TableId, write_enter_head,
+    TableId, Then, write_enter_head,
 };
 use vivarium_protocol::page::PoolPage;
 use vivarium_protocol::region::{FLAG_ABORTED, Owner, Region};
@@ -154,6 +156,9 @@ impl Offer {
             id: b.filter,
             name: b"upper",
             is_input: phase == Phase::InputFilter,
+            is_sync: false,
+            ahead: &[],
+            then: Then::Ask,
         });
         let mut payload = Vec::new();
         let mut w = Writer::new(&mut payload);
@@ -248,6 +253,9 @@ impl Offer {
         self.note(json!(["body", header.rid, header.flags, payload.len()]));
         if header.flags & BODY_FILTER != 0 {
             self.world.with(self.tree, header.rid, |r| r.out.extend_from_slice(payload));
+            if header.flags & BODY_CLOSE != 0 {
+                self.brigades.last_mut().ok_or("no filter runs")?.closed = true;
+            }
             return Ok(());
         }
         let filter = self.world.with(self.tree, header.rid, |r| {

@@ -256,7 +256,8 @@ fn run(
             let (core, object) = entered(py, tree, rid, enter, payload)?;
             begin(Some(object.clone_ref(py)));
             let filter = filter_of(py, tree, core, &object, enter)?;
-            dispatcher(py)?.filter.call1(py, (filter, handlers, debug))?;
+            dispatcher(py)?.filter.call1(py, (&filter, handlers, debug))?;
+            filter.get().end(py)?;
             0
         }
         Phase::Ssi => {
@@ -318,10 +319,12 @@ fn filter_of(
     let described =
         enter.filter.ok_or_else(|| Trouble::Broken("a filter phase without a filter".into()))?;
     if let Some(known) = tree.filter(py, described.id) {
+        known.get().begin(described);
         return Ok(known);
     }
     let handler = enter.handlers.first().copied();
     let made = Py::new(py, MpFilter::new(core, object, described, handler, py))?;
+    made.get().begin(described);
     tree.keep_filter(described.id, made.clone_ref(py));
     Ok(made)
 }

@@ -6,8 +6,8 @@ use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::pyclass::{PyTraverseError, PyVisit};
 use pyo3::types::{PyBytes, PyString};
-use vivarium_protocol::frame::BODY_FILTER;
-use vivarium_protocol::message::{Call, FilterRef, HandlerRef, Reply};
+use vivarium_protocol::frame::{BODY_CLOSE, BODY_FILTER, BODY_FLUSH, BODY_SYNC};
+use vivarium_protocol::message::{Call, FILTER_SYNC, FilterRef, HandlerRef, Reply, Then};
 
 use super::request::MpRequest;
 use super::text;
@@ -16,29 +16,62 @@ use crate::engine::conversation::{Conversation, Sink};
 use crate::engine::lock;
 use crate::engine::state::Core;
 
-/// How much `readline` asks for at a time.
-const LINE_CHUNK: u64 = 8 << 10;
+/// How much `readline` asks for at a time, and short reads of what comes through the filter.
+const CHUNK: u64 = 32 << 10;
 /// Body frames of a filter carry at most this much.
-const CHUNK: usize = 64 << 10;
+const PIECE: usize = 64 << 10;
 
-/// How far a filter has read.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-enum Stream {
-    #[default]
-    Flowing,
-    /// Its end was reached, and what came before it handed out with it.
-    Ended,
+/// What of the filter's input is here: sent ahead by httpd, or read beyond what Python asked for.
+#[derive(Debug)]
+struct Input {
+    bytes: Vec<u8>,
+    /// How much of that has been read.
+    at: usize,
+    then: Then,
     /// The filter was told of the end by a `None`.
-    Told,
+    told: bool,
+}
+
+impl Default for Input {
+    fn default() -> Self {
+        Self { bytes: Vec::new(), at: 0, then: Then::Ask, told: false }
+    }
+}
+
+impl Input {
+    fn rest(&self) -> &[u8] {
+        &self.bytes[self.at..]
+    }
+
+    /// What a read gives that may have `most` bytes; `None` once at the end of the stream (then `b""`, as in mod_python).
+    fn give<'py>(&mut self, py: Python<'py>, most: usize) -> Option<Bound<'py, PyBytes>> {
+        if self.rest().is_empty() && self.then == Then::End && !self.told {
+            self.told = true;
+            return None;
+        }
+        let n = self.rest().len().min(most);
+        let given = PyBytes::new(py, &self.rest()[..n]);
+        self.at += n;
+        Some(given)
+    }
+
+    /// Takes what was not read.
+    fn take(&mut self) -> Vec<u8> {
+        let at = std::mem::take(&mut self.at);
+        std::mem::take(&mut self.bytes).split_off(at)
+    }
 }
 
 #[derive(Debug, Default)]
 struct State {
     closed: bool,
-    stream: Stream,
+    disabled: bool,
+    input: Input,
+    /// Whether Python comes after the filter.
+    is_sync: bool,
+    /// Bytes written since httpd was last waited for.
+    unsynced: usize,
     softspace: i64,
-    /// Read by `readline` beyond its line.
-    input: Vec<u8>,
 }
 
 /// `mp_filter`
@@ -100,37 +133,86 @@ impl MpFilter {
         f(&conversation)
     }
 
+    /// httpd enters the filter.
+    pub(crate) fn begin(&self, filter: FilterRef<'_>) {
+        let mut state = lock(&self.state);
+        state.is_sync = filter.is_sync;
+        state.unsynced = 0;
+        let input = &mut state.input;
+        // What a filter leaves of a brigade is lost with it; input goes on.
+        if !filter.is_input {
+            input.bytes.clear();
+            input.bytes.extend_from_slice(filter.ahead);
+            input.at = 0;
+        }
+        input.then = filter.then;
+    }
+
+    /// The filter has run: what a disabled one did not read goes on as it is.
+    pub(crate) fn end(&self, py: Python<'_>) -> PyResult<()> {
+        if lock(&self.state).disabled { self.write_rest(py) } else { Ok(()) }
+    }
+
+    /// Hands on what has come here without having been read.
+    fn write_rest(&self, py: Python<'_>) -> PyResult<()> {
+        let rest = lock(&self.state).input.take();
+        if rest.is_empty() { Ok(()) } else { self.running(py, |c| self.send(py, c, &rest)) }
+    }
+
+    fn send(&self, py: Python<'_>, conversation: &Arc<Conversation>, bytes: &[u8]) -> PyResult<()> {
+        for chunk in bytes.chunks(PIECE) {
+            let mut flags = BODY_FILTER;
+            {
+                let mut state = lock(&self.state);
+                state.unsynced += chunk.len();
+                if state.is_sync && state.unsynced >= FILTER_SYNC {
+                    state.unsynced = 0;
+                    flags |= BODY_SYNC;
+                }
+            }
+            let wake = chunk.len() == PIECE;
+            if let Some(reply) = conversation.body(py, &self.core, chunk, flags, wake)? {
+                calls::Answer::new(reply).done()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Tells httpd something about what was written; asks, where Python has to be waiting meanwhile.
+    fn mark(&self, py: Python<'_>, flag: u8, call: &Call<'_>) -> PyResult<()> {
+        if lock(&self.state).is_sync || self.is_input {
+            return self.ask(py, call);
+        }
+        self.with(py, |c| Ok(c.body(py, &self.core, &[], BODY_FILTER | flag, true)?)).map(drop)
+    }
+
     fn ask(&self, py: Python<'_>, call: &Call<'_>) -> PyResult<()> {
         self.with(py, |_| calls::ask(py, &self.core, call)?.done())
     }
 
-    /// Reads more at the end of `to`; whether anything came. At the end of the stream, or if there is nothing now,
-    /// nothing does.
-    fn fetch(&self, py: Python<'_>, want: Option<u64>, to: &mut Vec<u8>) -> PyResult<bool> {
-        if lock(&self.state).stream != Stream::Flowing {
-            return Ok(false);
-        }
+    /// Asks for more, if there may be more; whether anything came.
+    fn fetch(&self, py: Python<'_>, want: Option<u64>) -> PyResult<bool> {
+        let mut bytes = {
+            let mut state = lock(&self.state);
+            if state.input.then != Then::Ask {
+                return Ok(false);
+            }
+            state.input.take()
+        };
+        let before = bytes.len();
+        // What is in a brigade is there: a short read takes more of it than it was asked for.
+        let want = if self.is_input { want } else { want.map(|n| n.max(CHUNK)) };
         let call = Call::FilterRead(want);
-        let before = to.len();
         let answer =
-            self.with(py, |_| calls::ask_into(py, &self.core, &call, Sink::Growing(to)))?;
-        match answer.reply()? {
+            self.with(py, |_| calls::ask_into(py, &self.core, &call, Sink::Growing(&mut bytes)));
+        let came = bytes.len() > before;
+        lock(&self.state).input.bytes = bytes;
+        match answer?.reply()? {
             Reply::Int(_) => {}
-            Reply::None => lock(&self.state).stream = Stream::Ended,
+            Reply::None => lock(&self.state).input.then = Then::End,
             other => return Err(calls::unexpected(&other)),
         }
-        Ok(to.len() > before)
-    }
-
-    /// What a read gives: bytes, or `None` once at the end of the stream (then `b""`, as in mod_python).
-    fn give<'py>(&self, py: Python<'py>, data: &[u8]) -> Option<Bound<'py, PyBytes>> {
-        let mut state = lock(&self.state);
-        if data.is_empty() && state.stream == Stream::Ended {
-            state.stream = Stream::Told;
-            return None;
-        }
-        drop(state);
-        Some(PyBytes::new(py, data))
+        Ok(came)
     }
 
     fn check(&self) -> PyResult<()> {
@@ -156,21 +238,15 @@ impl MpFilter {
     #[pyo3(signature = (n=-1, /))]
     fn read<'py>(&self, py: Python<'py>, n: i64) -> PyResult<Option<Bound<'py, PyBytes>>> {
         self.check()?;
-        let want = u64::try_from(n).ok();
-        let mut data = std::mem::take(&mut lock(&self.state).input);
-        let have = data.len() as u64;
-        match want {
-            Some(want) if want <= have => {
-                lock(&self.state).input = data.split_off(want as usize);
-                if want == 0 {
-                    return Ok(Some(PyBytes::new(py, b"")));
-                }
-            }
-            _ => {
-                self.fetch(py, want.map(|w| w - have), &mut data)?;
-            }
+        let want = usize::try_from(n).unwrap_or(usize::MAX);
+        if want == 0 {
+            return Ok(Some(PyBytes::new(py, b"")));
         }
-        Ok(self.give(py, &data))
+        let here = lock(&self.state).input.rest().len();
+        if here < want {
+            self.fetch(py, u64::try_from(n).ok().map(|n| n - here as u64))?;
+        }
+        Ok(lock(&self.state).input.give(py, want))
     }
 
     /// F.readline([n]): a line as bytes; the last one may lack its end. None at the end of the stream.
@@ -181,32 +257,28 @@ impl MpFilter {
         if want == 0 {
             return Ok(Some(PyBytes::new(py, b"")));
         }
-        let mut data = std::mem::take(&mut lock(&self.state).input);
         let mut searched = 0;
-        let end = loop {
-            if let Some(at) = data[searched..].iter().position(|&b| b == b'\n') {
-                break searched + at + 1;
+        loop {
+            {
+                let mut state = lock(&self.state);
+                let rest = state.input.rest();
+                let found = rest[searched..].iter().position(|&b| b == b'\n');
+                let end = found.map_or(rest.len(), |at| searched + at + 1);
+                if found.is_some() || end >= want {
+                    return Ok(state.input.give(py, end.min(want)));
+                }
+                searched = end;
             }
-            searched = data.len();
-            if searched >= want || !self.fetch(py, Some(LINE_CHUNK), &mut data)? {
-                break searched;
+            if !self.fetch(py, Some(CHUNK))? {
+                return Ok(lock(&self.state).input.give(py, want));
             }
-        };
-        let rest = data.split_off(end.min(want));
-        lock(&self.state).input = rest;
-        Ok(self.give(py, &data))
+        }
     }
 
     /// F.write(s): passes text (as UTF-8) or bytes on.
     fn write(&self, py: Python<'_>, data: &Bound<'_, PyAny>) -> PyResult<()> {
         text::with_body(data, |bytes| {
-            self.with(py, |conversation| {
-                for chunk in bytes.chunks(CHUNK) {
-                    let wake = chunk.len() == CHUNK;
-                    conversation.body(py, &self.core, chunk, BODY_FILTER, wake)?;
-                }
-                Ok(())
-            })
+            self.with(py, |conversation| self.send(py, conversation, bytes))
         })
     }
 
@@ -215,7 +287,7 @@ impl MpFilter {
         if lock(&self.state).closed {
             return Ok(());
         }
-        self.ask(py, &Call::FilterFlush)
+        self.mark(py, BODY_FLUSH, &Call::FilterFlush)
     }
 
     /// F.close(): ends the stream; the filter cannot be read or written after that.
@@ -223,7 +295,7 @@ impl MpFilter {
         if lock(&self.state).closed {
             return Ok(());
         }
-        self.ask(py, &Call::FilterClose)?;
+        self.mark(py, BODY_CLOSE, &Call::FilterClose)?;
         lock(&self.state).closed = true;
         Ok(())
     }
@@ -233,12 +305,15 @@ impl MpFilter {
         if lock(&self.state).closed {
             return Ok(());
         }
+        self.write_rest(py)?;
         self.ask(py, &Call::FilterPassOn)
     }
 
     /// F.disable(): takes the filter out of the chain.
     fn disable(&self, py: Python<'_>) -> PyResult<()> {
-        self.running(py, |_| calls::ask(py, &self.core, &Call::FilterDisable)?.done())
+        self.running(py, |_| calls::ask(py, &self.core, &Call::FilterDisable)?.done())?;
+        lock(&self.state).disabled = true;
+        Ok(())
     }
 
     #[getter]
