@@ -46,6 +46,7 @@ const FUNCTIONS: &[&str] = &[
     "ap_hook_(access_checker|auth_checker|check_config|check_user_id|child_init|child_stopping|fixups|handler|header_parser|insert_error_filter|insert_filter|log_transaction|map_to_storage|monitor|post_config|post_read_request|pre_config|pre_connection|process_connection|translate_name|type_checker|child_status|end_generation)",
     "ap_(register_input_filter|register_output_filter|remove_input_filter|remove_output_filter|retained_data_create|retained_data_get)",
     "ap_(server_root_relative|runtime_dir_relative|set_content_length|set_content_type|set_etag|set_last_modified|should_client_block|setup_client_block)",
+    "ap_get_conn_socket|ap_get_scoreboard_worker_from_indexes|apr_os_sock_get",
     "ap_(state_query|update_mtime|ssl_conn_is_ssl|ssl_var_lookup|some_auth_required|requires|get_status_line|context_document_root|escape_logitem|show_mpm|is_initial_req)",
     "ap_(str_tolower|check_cmd_context|filter_flush|fflush|set_keepalive|os_is_path_absolute|log_command_line|directory_walk|cfg_getline)",
     "apr_(array_make|array_push|brigade_cleanup|brigade_create|brigade_destroy|brigade_length|brigade_write|brigade_insert_file|brigade_split_ex)",
@@ -83,7 +84,7 @@ const TYPES: &[&str] = &[
 /// Constants and variables.
 const VARS: &[&str] = &[
     "OK|DECLINED|DONE|SUSPENDED|HTTP_.*|OR_.*|ACCESS_CONF|RSRC_CONF|EXEC_ON_READ|M_.*|METHODS",
-    "AP_MPMQ_.*|AP_SQ_.*|AP_FTYPE_.*|AP_MODE_.*|AP_SERVER_.*|MODULE_MAGIC_.*|APLOG_.*|APR_HOOK_.*",
+    "SERVER_READY|AP_MPMQ_.*|AP_SQ_.*|AP_FTYPE_.*|AP_MODE_.*|AP_SERVER_.*|MODULE_MAGIC_.*|APLOG_.*|APR_HOOK_.*",
     "APR_FINFO_.*|APR_NOFILE|APR_UNKFILE|APR_OC_REASON_.*|APR_SUCCESS|APR_EOF|APR_TIMEUP|APR_READ|APR_FOPEN_.*|APR_BLOCK_READ|APR_NONBLOCK_READ|APR_OS_START.*",
     "ap_conftree|AUTH_.*|AUTHZ_.*|AUTHN_.*|AP_AUTH_INTERNAL_.*|SSI_FLAG_.*|SSI_VALUE_.*|APR_FNM_PATHNAME|AP_FILTER_ERROR|REQUEST_.*",
     "ap_unixd_config|ap_server_conf|ap_server_root|ap_runtime_dir|apr_bucket_type_.*|ap_bucket_type_error|ap_bucket_type_eor|GET_ONLY_.*|NOT_IN_.*|REMOTE_.*",

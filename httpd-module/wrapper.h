@@ -15,6 +15,7 @@
 #include "mod_auth.h"
 #include "mod_include.h"
 #include "mpm_common.h"
+#include "scoreboard.h"
 #include "unixd.h"
 #include "util_cfgtree.h"
 #include "util_filter.h"

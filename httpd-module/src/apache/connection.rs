@@ -2,6 +2,7 @@
 
 use core::marker::PhantomData;
 use core::ptr::NonNull;
+use std::os::fd::BorrowedFd;
 
 use vivarium_protocol::message::ConnectionInfo;
 use vivarium_protocol::wire::Writer;
@@ -40,6 +41,34 @@ impl<'c> Connection<'c> {
     pub(crate) fn set_keepalive(self, n: i32) {
         // SAFETY: live connection, owned by this thread for the length of the callback.
         unsafe { (*self.as_ptr()).keepalive = n as sys::ap_conn_keepalive_e }
+    }
+
+    /// Whether it is kept for another request.
+    pub(crate) fn is_kept(self) -> bool {
+        // SAFETY: live connection.
+        unsafe { (*self.raw()).keepalive == sys::AP_CONN_KEEPALIVE }
+    }
+
+    /// Its number: that of its thread, as long as one has it.
+    pub(crate) fn id(self) -> i64 {
+        // SAFETY: live connection.
+        unsafe { (*self.raw()).id }
+    }
+
+    /// Its socket, if it has one.
+    pub(crate) fn socket(self) -> Option<BorrowedFd<'c>> {
+        // SAFETY: live connection; its socket, if it has one, is open as long as the connection lives.
+        unsafe {
+            let socket = sys::ap_get_conn_socket(self.as_ptr());
+            let mut fd = -1;
+            if socket.is_null()
+                || sys::apr_os_sock_get(&raw mut fd, socket) != sys::APR_SUCCESS
+                || fd < 0
+            {
+                return None;
+            }
+            Some(BorrowedFd::borrow_raw(fd))
+        }
     }
 
     /// Whether this is a stream of an HTTP/2 connection, not a socket of its own.

@@ -15,6 +15,7 @@ mod file;
 pub(crate) mod filter;
 mod finfo;
 pub(crate) mod log;
+pub(crate) mod next_request;
 pub(crate) mod ops;
 pub(crate) mod pattern;
 pub(crate) mod pool;

@@ -106,8 +106,8 @@ pub(crate) fn finish(conversation: &Conversation, entry: &Entry) {
 fn hand_on(conversation: &Conversation, entry: &Entry, flush: bool, end: bool) {
     let output = &entry.output;
     output.flush.set(false);
-    let waiting = output.gathered.replace(0) > 0;
-    let (Some(r), true) = (entry.request(), waiting || flush) else { return };
+    let waiting = output.gathered.replace(0);
+    let (Some(r), true) = (entry.request(), waiting > 0 || flush) else { return };
     let Some(bb) = output.brigade(entry) else { return };
     // An error page takes the place of an answer whose head cannot be sent.
     if output.failed.get() || (entry.bad_header.get() && !output.begun()) {
@@ -123,8 +123,13 @@ fn hand_on(conversation: &Conversation, entry: &Entry, flush: bool, end: bool) {
     if !output.passed.replace(true) && conversation.pool().tenant().confined().is_some() {
         output.promise.begin(r, end);
     }
-    let status = filter::pass(r.output_filters(), bb);
+    let mut status = filter::pass(r.output_filters(), bb);
     bb.clear();
+    if end && waiting < SMALL && status == sys::APR_SUCCESS && entry.next_is_looked_for {
+        bb.push_flush();
+        status = filter::pass(r.connection().output_filters(), bb);
+        bb.clear();
+    }
     if status != sys::APR_SUCCESS || r.connection().aborted() {
         output.failed.set(true);
         conversation.set_aborted();

@@ -17,6 +17,7 @@ use super::after::{CleanupPart, Job, LogPart};
 use super::body::Output;
 use super::exchange::Conversation;
 use super::{Fault, queues};
+use crate::apache::next_request;
 use crate::apache::request::Request;
 use crate::apache::server::{self, Server};
 use crate::config::dir::{FilterDef, Handler};
@@ -55,6 +56,8 @@ pub(crate) struct Entry {
     added_in: RefCell<Vec<(PoolKey, u32)>>,
     /// Filters that handlers registered for this request.
     pub(crate) own_filters: RefCell<Vec<OwnFilter>>,
+    /// The client's next request is looked for after it.
+    pub(crate) next_is_looked_for: bool,
     /// What is kept for its tenant's sake.
     pub(crate) guard: grants::Record,
 }
@@ -148,6 +151,8 @@ pub(crate) struct Tree {
     watched: Cell<bool>,
     /// No phase of Python's is left before the answer's end.
     answered: Cell<bool>,
+    /// The client's next request is looked for after the answer.
+    next_is_looked_for: bool,
 }
 
 /// What hangs on a request's configuration vector.
@@ -219,6 +224,7 @@ impl Tree {
             places: RefCell::default(),
             watched: Cell::new(false),
             answered: Cell::new(false),
+            next_is_looked_for: next_request::look_after(root),
         }
     }
 
@@ -239,6 +245,7 @@ impl Tree {
             added: Cell::new(0),
             added_in: RefCell::default(),
             own_filters: RefCell::default(),
+            next_is_looked_for: self.next_is_looked_for && r.main().is_none(),
             guard: grants::Record::default(),
         });
         entries.push(Rc::clone(&entry));

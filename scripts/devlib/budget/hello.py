@@ -47,9 +47,9 @@ def handler(req):
 """
 ANSWER = b"Hello, world!\n"
 
-#: How often these happen depends on when threads run, not on what we do: polling, and the futex calls inside a process,
-#: which are those of httpd's queue of connections and of the interpreter's lock.
-SCHEDULING = ("sched_yield", "futex, private")
+#: How often these happen depends on when threads run, not on what we do: polling, looks for the next request, and the futex
+#: calls inside a process, which are those of httpd's queue of connections and of the interpreter's lock.
+SCHEDULING = ("sched_yield", "ppoll", "futex, private")
 CALL = re.compile(r"^(\d+) +(\d+\.\d+) ([a-z0-9_]+)\((?:0x[0-9a-f]+, FUTEX_(\w+))?")
 
 
