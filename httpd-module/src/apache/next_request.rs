@@ -5,7 +5,7 @@
 //! such as a proxy in front, asks again within some 20 µs. So where it was of use lately, the thread that has written the
 //! answer looks a little longer, and yields in between.
 //!
-//! Only while another thread of this child is idle: then nobody waits for the one that looks.
+//! Only while other threads of this child are idle: then nobody waits for the one that looks.
 
 use core::ffi::{c_int, c_void};
 use std::os::fd::BorrowedFd;
@@ -34,9 +34,9 @@ const TRIAL: u32 = 64;
 static LUCK: AtomicU32 = AtomicU32::new(SURE / 2);
 /// Requests that have begun in this child.
 static BEGUN: AtomicU32 = AtomicU32::new(0);
-/// How many had begun when all threads were last found busy.
+/// How many had begun when too few threads were last found idle.
 static BUSY_SINCE: AtomicU32 = AtomicU32::new(BUSY.wrapping_neg());
-/// For so many requests from then on they are taken to be busy still: to look at all of them has its price.
+/// For so many requests from then on they are taken to be busy still: each is a cache line that another thread writes.
 const BUSY: u32 = 64;
 
 /// Has the next request of the client looked for when this one's memory is given back, after its answer was written; false
@@ -70,11 +70,12 @@ unsafe extern "C" fn look(c: *mut c_void) -> sys::apr_status_t {
 fn look_for_next(c: Connection<'_>) {
     let begun = || BEGUN.load(Ordering::Relaxed);
     let (Some(socket), Some(threads)) = (c.socket(), threads()) else { return };
-    if !threads.is_one_idle(c, begun()) {
+    if !threads.are_some_idle(c, begun()) {
         BUSY_SINCE.store(begun(), Ordering::Relaxed);
         return;
     }
-    let there = polling::look(PATIENCE, || is_readable(socket), begun);
+    let looked = polling::look(PATIENCE, || is_readable(socket), begun);
+    let Some(there) = looked else { return };
     // Threads may overwrite each other's; each value is as good as the next.
     let luck = LUCK.load(Ordering::Relaxed);
     LUCK.store(if there { luck + (SURE - luck) / 16 } else { luck - luck / 16 }, Ordering::Relaxed);
@@ -113,21 +114,28 @@ fn threads() -> Option<Threads> {
 }
 
 impl Threads {
-    /// Whether a thread of the child that serves `c` waits for a connection. Looks from somewhere on, given by `turn`.
-    fn is_one_idle(self, c: Connection<'_>, turn: u32) -> bool {
+    /// Whether some threads of the child that serves `c` wait for a connection; with many threads more than one, as httpd
+    /// closes connections that are kept when the last one is taken. Looks from somewhere on, given by `turn`.
+    fn are_some_idle(self, c: Connection<'_>, turn: u32) -> bool {
         // `ID_FROM_CHILD_THREAD`
         let Ok(child) = c_int::try_from(c.id() / i64::from(self.limit)) else { return false };
         let start = (turn & 0xffff) as c_int;
-        (0..self.used).any(|n| {
+        let mut missing = 1 + self.used / 32;
+        for n in 0..self.used {
+            let thread = (start + n) % self.used;
             // SAFETY: the scoreboard lives as long as this process; what is not in it is null.
-            unsafe {
-                let place =
-                    sys::ap_get_scoreboard_worker_from_indexes(child, (start + n) % self.used);
+            let is_idle = unsafe {
+                let place = sys::ap_get_scoreboard_worker_from_indexes(child, thread);
                 // Other threads write it: one byte, read whole.
                 !place.is_null()
                     && core::ptr::read_volatile(&raw const (*place).status)
                         == sys::SERVER_READY as u8
+            };
+            missing -= c_int::from(is_idle);
+            if missing == 0 {
+                return true;
             }
-        })
+        }
+        false
     }
 }
