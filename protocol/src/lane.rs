@@ -425,6 +425,21 @@ impl Channel {
         Ok(n)
     }
 
+    /// Where the rest of the current frame's payload lies in the ring, if all of it is there: up to two pieces, an address
+    /// and a length in bytes each. They are the peer's to change at any time, and good until [`Channel::skip_payload`].
+    ///
+    /// # Errors
+    /// [`BadIndex`].
+    pub fn payload_places(&mut self) -> Result<Option<[(*const u8, usize); 2]>, BadIndex> {
+        self.rx.places(self.unread)
+    }
+
+    /// Counts the payload that [`Channel::payload_places`] found as read, and gives its room back.
+    pub fn skip_payload(&mut self) {
+        self.unread -= self.rx.skip(self.unread);
+        self.give_back();
+    }
+
     /// Fills `to` with payload bytes (at most [`Channel::unread`] of them), waiting as needed.
     ///
     /// # Errors

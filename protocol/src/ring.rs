@@ -22,6 +22,12 @@ pub trait RingMemory {
     fn copy_in(&self, at: u32, from: &[u8]);
     /// Copies from offset `at` to `to`; `at + to.len() <= capacity`.
     fn copy_out(&self, at: u32, to: &mut [u8]);
+    /// Where the byte at offset `at` lies, for somebody who copies from there without us; null if the memory has no place
+    /// that can be named.
+    fn place(&self, at: u32) -> *const u8 {
+        let _ = at;
+        std::ptr::null()
+    }
 }
 
 /// The peer published an index that cannot be.
@@ -177,6 +183,26 @@ impl<M: RingMemory> Consumer<M> {
         self.memory.copy_out(0, b);
         self.head = self.head.wrapping_add(n);
         Ok(n as usize)
+    }
+
+    /// Where the next `n` bytes lie, in one or two pieces, if they are there already. The peer can change them at any time:
+    /// fit for a copy that takes whatever it finds, never for a reference. Read on by [`Consumer::skip`].
+    pub fn places(&mut self, n: u32) -> Result<Option<[(*const u8, usize); 2]>, BadIndex> {
+        if n > self.capacity || self.available(n)? < n {
+            return Ok(None);
+        }
+        let at = self.head & (self.capacity - 1);
+        let first = n.min(self.capacity - at);
+        let (a, b) = (self.memory.place(at), self.memory.place(0));
+        let there = !a.is_null() && !b.is_null();
+        Ok(there.then_some([(a, first as usize), (b, (n - first) as usize)]))
+    }
+
+    /// Counts `n` bytes as pulled, at most those that were seen to be there; returns how many.
+    pub fn skip(&mut self, n: u32) -> u32 {
+        let n = n.min(self.tail_seen.wrapping_sub(self.head));
+        self.head = self.head.wrapping_add(n);
+        n
     }
 
     /// Gives the place of everything pulled back to the writer; returns whether there was anything.

@@ -234,6 +234,10 @@ impl RingMemory for ShmRing {
         debug_assert!(at as usize + to.len() <= self.capacity as usize);
         self.mapping.copy_out(self.data + at as usize, to);
     }
+    fn place(&self, at: u32) -> *const u8 {
+        debug_assert!(at < self.capacity);
+        self.mapping.place(self.data + at as usize, 1).as_ptr()
+    }
 }
 
 #[cfg(test)]

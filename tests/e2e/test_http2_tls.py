@@ -24,6 +24,9 @@ ErrorDocument 404 /oops
     DirectoryIndex page.html
     PythonHandler secure::index
 </Directory>
+<Location "/numbered">
+    SetOutputFilter DEFLATE
+</Location>
 """
 
 
@@ -34,7 +37,7 @@ def mpm():
 
 
 def configure(server):
-    server.extra_modules = ("ssl", "http2", "dir", "socache_shmcb")
+    server.extra_modules = ("ssl", "http2", "dir", "socache_shmcb", "filter", "deflate")
     server.tls = free_port()
     made = subprocess.run(
         ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=vivarium.test",
@@ -88,6 +91,16 @@ def test_bodies_over_http2(web, tmp_path):
     upload.write_bytes(bytes(range(256)) * 8192)
     assert curl(web, "/echo", "--http2", "--data-binary", f"@{upload}") == upload.read_bytes()
     assert curl(web, "/big", "--http2") == b"x" * (64 * 65536)
+
+
+NUMBERED = b"".join(b"%07d\n" % number * 5000 for number in range(200))
+
+
+@pytest.mark.parametrize("tls", [True, False])
+@pytest.mark.parametrize("options", [("--http1.1",), ("--http2",), ("--http1.1", "--compressed"), ("--http1.0", "--no-alpn")])
+def test_large_pieces_arrive_as_they_were_written(web, tls, options):
+    """Through filters that only hand data on, and through one that looks at it."""
+    assert curl(web, "/numbered", *options, tls=tls) == NUMBERED
 
 
 def test_conditional(web):

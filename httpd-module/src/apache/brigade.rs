@@ -270,6 +270,17 @@ impl Brigade {
         Ok(())
     }
 
+    /// Appends `len` bytes that are neither copied nor kept: a filter that does not write them at once copies them
+    /// (`APR_BUCKET_TRANSIENT`).
+    ///
+    /// # Safety
+    /// The bytes stay where they are until the brigade was passed on and cleared. Others may change them meanwhile: the
+    /// brigade is only for filters that do not look at them ([`super::filter::copies_only`]).
+    pub(crate) unsafe fn push_transient(self, place: *const u8, len: usize) {
+        // SAFETY: live allocator; the bucket only keeps the address.
+        self.push(unsafe { sys::apr_bucket_transient_create(place.cast(), len, self.alloc()) });
+    }
+
     pub(crate) fn push_flush(self) {
         // SAFETY: live allocator.
         self.push(unsafe { sys::apr_bucket_flush_create(self.alloc()) });

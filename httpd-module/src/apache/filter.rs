@@ -111,6 +111,33 @@ pub(crate) fn add(r: Request<'_>, name: &[u8], is_input: bool, context: *mut c_v
     }
 }
 
+/// Output filters of httpd's that count, frame, copy or encrypt data and do not look at it.
+const COPY_ONLY: [&[u8]; 11] = [
+    b"byterange",
+    b"content_length",
+    b"http_header",
+    b"http_outerror",
+    b"chunk",
+    b"log_input_output",
+    b"reqtimeout",
+    b"ssl/tls coalesce filter",
+    b"ssl/tls filter",
+    b"core",
+    crate::conversation::length::NAME,
+];
+
+/// Whether no filter from `f` on looks at what goes through it: then it does no harm if somebody changes that meanwhile.
+pub(crate) fn copies_only(mut f: *mut sys::ap_filter_t) -> bool {
+    // SAFETY: a live chain ends with null.
+    while let Some(filter) = unsafe { Filter::from_raw(f) } {
+        if !COPY_ONLY.contains(&filter.name()) {
+            return false;
+        }
+        f = filter.next();
+    }
+    true
+}
+
 /// Whether a chain has a filter whose function has this address.
 pub(crate) fn chain_has(mut f: *mut sys::ap_filter_t, function: *const ()) -> bool {
     // SAFETY: a live chain ends with null; records live in the configuration's pool. Both members of the union are

@@ -190,6 +190,12 @@ pub(crate) fn write(
         );
     };
     let kept = entry.output.promise.take(len as u64) as usize;
+    if kept == len && len >= LARGE && pass_as_it_lies(conversation, &entry, bb, header)? {
+        if header.flags & BODY_SYNC == 0 {
+            return Ok(());
+        }
+        return reply_how_it_went(conversation, &entry, header);
+    }
     append(conversation, bb, kept)?;
     conversation.skip(len - kept)?;
     let gathered = entry.output.gathered.get() + kept;
@@ -199,11 +205,7 @@ pub(crate) fn write(
         if flush || gathered >= GATHER {
             pass(conversation, &entry, flush);
         }
-        return if entry.output.failed() {
-            conversation.reply(header, &Reply::Error { kind: ErrorKind::Io, text: CLIENT_GONE })
-        } else {
-            conversation.reply(header, &Reply::Ok)
-        };
+        return reply_how_it_went(conversation, &entry, header);
     }
     if flush {
         let own = level.entry.as_ref().is_some_and(|e| e.rid == entry.rid);
@@ -217,6 +219,48 @@ pub(crate) fn write(
         pass(conversation, &entry, false);
     }
     Ok(())
+}
+
+fn reply_how_it_went(
+    conversation: &Conversation,
+    entry: &Entry,
+    header: Header,
+) -> Result<(), Fault> {
+    if entry.output.failed() {
+        let text = CLIENT_GONE;
+        return conversation.reply(header, &Reply::Error { kind: ErrorKind::Io, text });
+    }
+    conversation.reply(header, &Reply::Ok)
+}
+
+/// Passes a large piece on from where it lies in the ring, when the answer has begun and nothing waits before it; false if
+/// it has to be copied. A later piece waits for this one anyway: the client's window is the handler's.
+#[allow(unsafe_code)]
+fn pass_as_it_lies(
+    conversation: &Conversation,
+    entry: &Entry,
+    bb: Brigade,
+    header: Header,
+) -> Result<bool, Fault> {
+    let output = &entry.output;
+    let Some(r) = entry.request() else { return Ok(false) };
+    if !output.begun()
+        || output.gathered.get() > 0
+        || output.failed()
+        || !filter::copies_only(r.output_filters())
+    {
+        return Ok(false);
+    }
+    let Some(pieces) = conversation.payload_places()? else { return Ok(false) };
+    for (place, len) in pieces.into_iter().filter(|(_, len)| *len > 0) {
+        // SAFETY: the ring stays mapped with the conversation, and these bytes stay in it until they are skipped below,
+        // when the brigade is clear; the chain was looked at.
+        unsafe { bb.push_transient(place, len) };
+    }
+    output.gathered.set(header.len as usize);
+    pass(conversation, entry, header.flags & BODY_FLUSH != 0);
+    conversation.skip_payload();
+    Ok(true)
 }
 
 fn append(conversation: &Conversation, bb: Brigade, len: usize) -> Result<(), Fault> {

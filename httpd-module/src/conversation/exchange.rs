@@ -448,6 +448,16 @@ impl Conversation {
         self.on_channel(|channel, guard| channel.read_exact(to, guard))
     }
 
+    /// Where the current frame's payload lies, if all of it is there; see [`Channel::payload_places`].
+    pub(crate) fn payload_places(&self) -> Result<Option<[(*const u8, usize); 2]>, Fault> {
+        self.on_channel(|channel, _| Ok(channel.payload_places()?))
+    }
+
+    /// It has been copied by somebody else.
+    pub(crate) fn skip_payload(&self) {
+        self.channel.borrow_mut().skip_payload();
+    }
+
     /// Reads `len` payload bytes of the current frame for nobody.
     pub(crate) fn skip(&self, mut len: usize) -> Result<(), Fault> {
         let mut nowhere = [0; 4096];

@@ -7,7 +7,7 @@ use vivarium_protocol::codes;
 use vivarium_protocol::control::PoolKey;
 use vivarium_protocol::message::{
     ENTER_CGI_VARS, ENTER_CONFINED, ENTER_CONNECTION, ENTER_DEBUG, ENTER_LAST, ENTER_SYNC_WRITES,
-    FilterRef, HandlerRef, Leave, Phase, write_enter_head,
+    FilterRef, HandlerRef, Leave, Phase, Then, write_enter_head,
 };
 use vivarium_protocol::policy::is_default;
 use vivarium_protocol::wire::Writer;
@@ -138,7 +138,7 @@ fn on_own_lane(
         }
         payload.clear();
         let alone = to.is_none();
-        let last = alone && is_last(r, what.phase);
+        let last = alone && is_last(r, what);
         encode(payload, r, tree, what, (alone, last), pool.tenant());
         let conversation = Conversation::begin_waiting(pool, to, place.since)?;
         tree.begin(&conversation);
@@ -178,7 +178,7 @@ pub(crate) fn find_pool(key: &PoolKey) -> Result<std::sync::Arc<link::pool::Pool
 
 /// Whether no other Python is configured for the request after this phase: unless its handlers leave something behind,
 /// the worker need not remember the request, nor be told of its end.
-fn is_last(r: Request<'_>, phase: Phase) -> bool {
+fn is_last(r: Request<'_>, what: &What<'_>) -> bool {
     /// What runs when the request's section is known for good, in order.
     const LATE: [Phase; 7] = [
         Phase::HeaderParser,
@@ -189,13 +189,23 @@ fn is_last(r: Request<'_>, phase: Phase) -> bool {
         Phase::Fixup,
         Phase::Content,
     ];
-    let Some(at) = LATE.iter().position(|p| *p == phase) else { return false };
+    let (filters_to_come, at) = match what.filter {
+        // It gets the end of the stream, and nobody comes after it.
+        Some(FilterRef { is_input: false, is_sync: false, then: Then::End, .. }) => {
+            (false, LATE.len())
+        }
+        Some(_) => return false,
+        None => {
+            let Some(at) = LATE.iter().position(|p| *p == what.phase) else { return false };
+            (crate::hooks::has_output_filter(r), at + 1)
+        }
+    };
     let configured = |p: &Phase| r.dir_conf().is_some_and(|c| c.has_phase(*p));
-    !(crate::hooks::has_output_filter(r)
+    !(filters_to_come
         || crate::hooks::has_input_filter(r)
         || r.main().is_some()
         || r.prev().is_some()
-        || LATE[at + 1..].iter().chain(&[Phase::Log, Phase::Cleanup]).any(configured))
+        || LATE[at..].iter().chain(&[Phase::Log, Phase::Cleanup]).any(configured))
 }
 
 /// Encodes an `Enter` for a tenant's worker. `alone`: it knows nothing of the tree yet. `last`: nothing else is to come.

@@ -495,3 +495,58 @@ fn random_rhythms_lose_no_wake() {
         });
     }
 }
+
+/// What somebody who copies by address finds there.
+fn copied(pieces: &[(*const u8, usize); 2]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for (place, len) in pieces {
+        // SAFETY: the test has both ends of the ring and writes nothing meanwhile.
+        #[allow(unsafe_code)]
+        bytes.extend_from_slice(unsafe { std::slice::from_raw_parts(*place, *len) });
+    }
+    bytes
+}
+
+#[test]
+fn a_payload_can_be_copied_from_where_it_lies() {
+    let (mut host, mut guest) = ends(4096, Patience::default());
+    introduce(&mut host, &mut guest);
+    // So often that payloads lie across the ring's end too.
+    for turn in 0..40 {
+        let bytes = pattern(1000, turn);
+        guest.send(Kind::Body, 0, 1, 0, &[&bytes], &mut Never).unwrap();
+        guest.send(Kind::Body, 1, 1, 0, &[b"next"], &mut Never).unwrap();
+        assert_eq!(host.recv(&mut Never).unwrap().len, 1000);
+        // A part may have been read in the usual way.
+        let part = turn % 3 * 100;
+        host.read_exact(&mut vec![0; part], &mut Never).unwrap();
+        let pieces = host.payload_places().unwrap().unwrap();
+        assert_eq!(copied(&pieces), bytes[part..]);
+        host.skip_payload();
+        assert_eq!(host.unread(), 0);
+        let next = host.recv(&mut Never).unwrap();
+        let mut payload = Vec::new();
+        host.read_payload(&mut payload, &mut Never).unwrap();
+        assert_eq!((next.flags, &payload[..]), (1, &b"next"[..]));
+    }
+}
+
+#[test]
+fn a_payload_of_which_a_part_is_missing_has_no_place() {
+    let region = region(4096);
+    let mut guest_bytes = crate::ring::Producer::new(region.to_host(0), 0);
+    let mut host = Channel::host(region, 0, 5);
+    let header = Header { len: 100, kind: Kind::Body, flags: 0, depth: 1, conversation: 5, rid: 0 };
+    guest_bytes.stage(&header.encode()).unwrap();
+    guest_bytes.stage(&[7; 60]).unwrap();
+    guest_bytes.publish();
+    assert_eq!(host.recv(&mut Never).unwrap().len, 100);
+    assert_eq!(host.payload_places().unwrap(), None);
+    assert_eq!(host.unread(), 100, "nothing was read");
+    guest_bytes.stage(&[8; 40]).unwrap();
+    guest_bytes.publish();
+    let pieces = host.payload_places().unwrap().unwrap();
+    assert_eq!(copied(&pieces), [[7; 60].as_slice(), &[8; 40]].concat());
+    host.skip_payload();
+    assert!(host.try_recv::<()>().unwrap().is_none());
+}

@@ -72,3 +72,9 @@ def index(req):
     return apache.OK
 
 
+def numbered(req):
+    """Large pieces, each of its own."""
+    req.content_type = "text/plain"
+    for number in range(200):
+        req.write(b"%07d\n" % number * 5000, number % 3)
+    return apache.OK

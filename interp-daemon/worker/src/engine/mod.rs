@@ -9,7 +9,7 @@ mod drain;
 pub(crate) mod gate;
 pub(crate) mod phases;
 pub(crate) mod regions;
-mod seats;
+pub(crate) mod seats;
 mod special;
 pub(crate) mod state;
 pub(crate) mod tree;

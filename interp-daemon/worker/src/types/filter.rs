@@ -14,6 +14,7 @@ use super::text;
 use crate::engine::calls;
 use crate::engine::conversation::{Conversation, Sink};
 use crate::engine::lock;
+use crate::engine::seats;
 use crate::engine::state::Core;
 
 /// How much `readline` asks for at a time, and short reads of what comes through the filter.
@@ -183,7 +184,9 @@ impl MpFilter {
         if lock(&self.state).is_sync || self.is_input {
             return self.ask(py, call);
         }
-        self.with(py, |c| Ok(c.body(py, &self.core, &[], BODY_FILTER | flag, true)?)).map(drop)
+        // After a close there is little more to come; where requests are short, their end wakes httpd soon enough.
+        let wake = flag == BODY_FLUSH || !seats::short();
+        self.with(py, |c| Ok(c.body(py, &self.core, &[], BODY_FILTER | flag, wake)?)).map(drop)
     }
 
     fn ask(&self, py: Python<'_>, call: &Call<'_>) -> PyResult<()> {
