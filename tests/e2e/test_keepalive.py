@@ -67,6 +67,29 @@ def test_requests_that_are_sent_before_the_answers_come(web, rounds):
         sender.join()
 
 
+@pytest.mark.compat
+@pytest.mark.parametrize("at_once", [1, 30])
+def test_notes_live_as_long_as_their_connection(web, at_once):
+    ask = b"GET /counted HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    for _ in range(20):
+        with Connection(web.port) as connection:
+            seen = []
+            while len(seen) < 30:
+                connection.send(ask * at_once)
+                seen += [connection.response().text for _ in range(at_once)]
+            assert seen == [str(n) for n in range(1, 31)]
+
+
+def test_a_connection_that_was_told_too_much_is_not_kept(web):
+    """What is told to a connection takes memory until it ends."""
+    with Connection(web.port) as connection:
+        for turn in range(6):
+            response = connection.request("GET", "/noted?50000")
+            assert response.status == 200
+            closes = (response.header("Connection") or "").lower() == "close"
+            assert closes == (turn == 5), turn
+
+
 def rounds_of(port, target, expected, count):
     """Asks so many times; a connection that httpd closes between two requests is opened again."""
     done, connection = 0, None

@@ -1,5 +1,6 @@
 //! Client connections.
 
+use core::cell::Cell;
 use core::marker::PhantomData;
 use core::ptr::NonNull;
 use std::os::fd::BorrowedFd;
@@ -11,6 +12,11 @@ use super::pool::Pool;
 use super::server::Server;
 use super::table::Table;
 use crate::sys;
+
+/// The most bytes of notes for which a connection is kept.
+const MOST_NOTES: usize = 256 << 10;
+/// `AP_CONN_CLOSE`.
+const CLOSE: i32 = 1;
 
 /// A `conn_rec` that outlives `'c`.
 #[derive(Debug, Clone, Copy)]
@@ -108,6 +114,30 @@ impl<'c> Connection<'c> {
     pub(crate) fn notes(self) -> Option<Table<'c>> {
         // SAFETY: live connection.
         unsafe { Table::from_raw((*self.raw()).notes) }
+    }
+
+    /// Where strings of `conn.notes` live: as long as the connection. A connection to which more than [`MOST_NOTES`] bytes
+    /// were told is not kept for another request, as they are freed only with it.
+    pub(crate) fn pool_for_note(self, key: &[u8], value: &[u8]) -> Option<Pool<'c>> {
+        let pool = self.pool()?;
+        // SAFETY: live connection; only this function sets our place in its configuration vector, to a counter that its
+        // pool owns.
+        let told = unsafe {
+            let vector = (*self.raw()).conn_config;
+            let known = sys::ap_get_module_config(vector, crate::module::ptr());
+            let known = known.cast::<Cell<usize>>().as_ref();
+            known.unwrap_or_else(|| {
+                let new: &Cell<usize> = pool.own(Cell::new(0));
+                let data = core::ptr::from_ref(new).cast_mut().cast();
+                sys::ap_set_module_config(vector, crate::module::ptr(), data);
+                new
+            })
+        };
+        told.set(told.get().saturating_add(key.len() + value.len()));
+        if told.get() > MOST_NOTES {
+            self.set_keepalive(CLOSE);
+        }
+        Some(pool)
     }
 
     /// What Python may know of it.

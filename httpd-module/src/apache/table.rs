@@ -43,14 +43,15 @@ impl<'t> Table<'t> {
         self.pairs().any(|(k, _)| k.eq_ignore_ascii_case(key))
     }
 
-    /// Replaces all values of `key` by one.
+    /// Replaces all values of `key` by one. `pool` must live as long as the table.
     pub(crate) fn set(self, pool: Pool<'_>, key: &[u8], value: &[u8]) {
         let (key, value) = (pool.dup(key), pool.dup(value));
-        // SAFETY: live table, NUL-terminated strings; `setn` keeps the pointers, which live in the request's pool.
+        // SAFETY: live table, NUL-terminated strings; `setn` keeps the pointers, which live in a pool that the
+        // caller has chosen to live as long as the table.
         unsafe { sys::apr_table_setn(self.0.as_ptr(), key, value) }
     }
 
-    /// Appends a pair.
+    /// Appends a pair. `pool` must live as long as the table.
     pub(crate) fn add(self, pool: Pool<'_>, key: &[u8], value: &[u8]) {
         let (key, value) = (pool.dup(key), pool.dup(value));
         // SAFETY: as in `set`.

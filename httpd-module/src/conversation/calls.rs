@@ -105,12 +105,16 @@ fn apply(r: Request<'_>, change: &Change<'_>) -> Result<(), &'static str> {
             clean(k)?;
             clean(v)?;
             // Configuration tables are copies in the worker; a change to them stays there.
-            if let Some(table) = r.table(*t) {
-                if matches!(change, Change::Set(..)) {
-                    table.set(r.pool(), k, v);
-                } else {
-                    table.add(r.pool(), k, v);
-                }
+            let Some(table) = r.table(*t) else { return Ok(()) };
+            // The request's tables go with it, the connection's do not.
+            let pool = match t {
+                TableId::ConnectionNotes => r.connection().pool_for_note(k, v),
+                _ => Some(r.pool()),
+            };
+            match (pool, change) {
+                (None, _) => {}
+                (Some(pool), Change::Set(..)) => table.set(pool, k, v),
+                (Some(pool), _) => table.add(pool, k, v),
             }
         }
         Change::Unset(t, k) => {

@@ -32,3 +32,18 @@ def large(req):
 
 def allowed(req):
     return apache.OK
+
+
+def counted(req):
+    """How many requests the connection has had, by its own notes."""
+    notes = req.connection.notes
+    notes["count"] = str(int(notes.get("count", "0")) + 1)
+    req.content_type = "text/plain"
+    req.write(notes["count"])
+    return apache.OK
+
+
+def noted(req):
+    """Tells the connection so many bytes."""
+    req.connection.notes["noted"] = "x" * int(req.args)
+    return apache.OK
