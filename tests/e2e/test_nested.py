@@ -12,7 +12,8 @@ def configure(server):
     server.write("static/page.txt", "a static page\n")
     filters = "\n".join(
         f"PythonOutputFilter nested::{name} {name.upper()}"
-        for name in ("spy", "upper", "brackets", "broken", "swallow", "attributes", "lines", "flood", "hurry")
+        for name in ("spy", "upper", "brackets", "broken", "swallow", "attributes", "lines", "flood", "hurry", "hands_on", "goes",
+                     "goes_in_the_middle")
     )
     server.site("nested", filters)
     server.write("static/nested.py", (server.htdocs / "nested.py").read_bytes())
@@ -63,6 +64,14 @@ def test_much_output_before_another_filter(web, order):
 @pytest.mark.compat
 def test_a_filter_that_flushes_and_does_not_close(web):
     assert web.get("/with_filters?HURRY").body == b"some text"
+
+
+@pytest.mark.parametrize("how", ["HANDS_ON", "GOES", "GOES_IN_THE_MIDDLE"])
+def test_a_filter_that_leaves_ends_its_answer_once(web, how):
+    """What comes after the answer's end would be read as the next answer."""
+    with web.connect() as connection:
+        for target in (f"/with_filters?{how}", f"/flushed_with_filters?{how}", "/plain"):
+            assert connection.request("GET", target).body.lower() == b"some text"
 
 
 def test_many_writes_through_a_filter(web):

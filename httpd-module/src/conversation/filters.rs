@@ -125,13 +125,13 @@ impl Run {
                 // Reading may give less than the bucket had: the rest is in the next one.
                 Next::Data(data) => ahead.extend_from_slice(data),
                 Next::Flush => self.flush_seen.set(true),
-                Next::Eos => {
-                    self.eos_seen.set(true);
-                    return (ahead, Then::End);
-                }
+                Next::Eos => self.eos_seen.set(true),
                 Next::Meta | Next::Failed(_) | Next::Empty => return (ahead, Then::Ask),
             }
             self.input.drop_first();
+            if self.eos_seen.get() {
+                return (ahead, Then::End);
+            }
         }
     }
 

@@ -93,6 +93,31 @@ def hurry(flt):
         flt.flush()
 
 
+def hands_on(flt):
+    flt.pass_on()
+
+
+def goes(flt):
+    flt.disable()
+
+
+def goes_in_the_middle(flt):
+    """Leaves at the end of the stream, or after a part."""
+    data = flt.read(3)
+    if data:
+        flt.write(data.upper())
+    flt.disable()
+
+
+def flushed_with_filters(req):
+    for name in req.args.split(","):
+        req.add_output_filter(name)
+    req.write("some ", 1)
+    req.flush()
+    req.write("text", 1)
+    return apache.OK
+
+
 def flooded(req):
     for name in req.args.split(","):
         req.add_output_filter(name)
