@@ -26,10 +26,10 @@ const LONG: Duration = Duration::from_millis(1);
 const CROWDED: Duration = Duration::from_millis(2);
 /// The peer got little done then: less than one thing in this time.
 const SLUGGISH: Duration = Duration::from_micros(500);
-/// A look has at least so many turns.
-const TURNS: u32 = 4;
 /// For how long it is not tried again.
 const REST: Duration = Duration::from_millis(20);
+/// A look has at least so many turns.
+const TURNS: u32 = 4;
 
 /// Nobody polls before this moment, in nanoseconds since [`start`].
 static REST_UNTIL: AtomicU64 = AtomicU64::new(0);
@@ -58,8 +58,8 @@ fn yield_watching(looked: &mut Instant, meanwhile: impl FnOnce() -> u32) -> bool
 }
 
 /// Looks whether `ready`, yielding in between, for `at_most`, but a few times in any case: where many run, a yield takes
-/// long, and it is they who make it so; `None`, without a look, while the machine is crowded. `done`
-/// counts what this process gets done, for whomever; it may wrap.
+/// long, and it is they who make it so. `None`, without a look, while the machine is crowded. `done` counts what this
+/// process gets done, for whomever; it may wrap.
 pub fn look(at_most: Duration, ready: impl Fn() -> bool, done: impl Fn() -> u32) -> Option<bool> {
     let began = Instant::now();
     if nanos_at(began) < REST_UNTIL.load(Ordering::Relaxed) {
@@ -107,7 +107,8 @@ impl Habit {
         Duration::from_nanos(self.nanos.load(Ordering::Relaxed).into())
     }
 
-    /// Counts one that has ended, and took so long for each thing that the peer got done. Threads may overwrite each other's; each value is as good as the next.
+    /// Counts one that has ended, and took so long for each thing that the peer got done. Threads may overwrite each
+    /// other's; each value is as good as the next.
     pub fn learn(&self, took: Duration) {
         let took = took.min(LONG).as_nanos() as u32;
         let usual = self.nanos.load(Ordering::Relaxed);

@@ -15,8 +15,8 @@ use crate::sys;
 
 /// The most bytes of notes for which a connection is kept.
 const MOST_NOTES: usize = 256 << 10;
-/// `AP_CONN_CLOSE`.
-const CLOSE: i32 = 1;
+/// `AP_CONN_CLOSE`, for [`Connection::set_keepalive`].
+pub(crate) const CLOSE: i32 = 1;
 
 /// A `conn_rec` that outlives `'c`.
 #[derive(Debug, Clone, Copy)]

@@ -9,6 +9,7 @@ use std::cell::Cell;
 
 use super::tree::Tree;
 use crate::apache::brigade::{Brigade, Next, Size};
+use crate::apache::connection::CLOSE;
 use crate::apache::filter::{self, Filter};
 use crate::apache::request::Request;
 use crate::sys;
@@ -16,8 +17,6 @@ use crate::sys;
 /// The filter's name.
 pub(crate) const NAME: &[u8] = b"vivarium.length";
 const LENGTH: &[u8] = b"Content-Length";
-/// `AP_CONN_CLOSE`.
-const CLOSE: i32 = 1;
 
 #[derive(Clone, Copy)]
 enum State {
